@@ -1,0 +1,211 @@
+"""Configuration: frozen, typed, merged from defaults, `tocsin.toml`, `TOCSIN_<SECTION>_<KEY>` and flags, in this order.
+
+Unknown keys are refused with the nearest known one. `Config.origins` says where each value came from.
+Nothing in here can change a byte of a decision but `[instruments]`, which a bundle names too: an engine that counts
+prices otherwise refuses to answer with it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct, field
+
+from .errors import UsageError
+from .instruments import Instruments
+
+FILE = "tocsin.toml"
+PREFIX = "TOCSIN_"
+BARE = ("HOME", "DATA", "DEVICE", "KERNELS")
+"""Variables without a section."""
+
+
+class LogSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[log]"""
+
+    transport: str = ""
+    """URL of the log; default: the embedded Redis in HOME/log."""
+    deployment: str = "main"
+    """Scopes epochs, checkpoints, control records, signals and rejects."""
+    partitions: int = 4
+    """P of an embedded or memory log when this process creates it."""
+
+
+class RegistrySection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[registry]"""
+
+    path: str = ""
+    """Folder of bundles; default HOME/registry."""
+    trust: str = ""
+    """Public key whose bundles and control records count; default HOME/keys/public.pem."""
+    keys: str = ""
+    """Folder of private.pem; default HOME/keys."""
+
+
+class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[engine]"""
+
+    name: str = ""
+    """Stable name of the process: a restart under it takes its partitions back at once; default host and deployment."""
+    batch: int = 256
+    """Asked rows from which a micro-batch is cut."""
+    lease_s: float = 3.0
+    """Seconds without a beat after which another engine's partition may be claimed."""
+
+
+class TrainerSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[trainer]"""
+
+    threads: int = 0
+    """CPU threads of a fit; 0 = all cores."""
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a command needs to know of its surroundings."""
+
+    log: LogSection = LogSection()
+    registry: RegistrySection = RegistrySection()
+    engine: EngineSection = EngineSection()
+    trainer: TrainerSection = TrainerSection()
+    instruments: dict[str, Any] = field(default_factory=dict)
+    """[instruments]: `closed = true`, and a table per symbol or pattern: `"*JPY" = {scale = 3}`."""
+    home: str = ".tocsin"
+    data: str = ""
+    origins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home_path(self) -> Path:
+        return Path(self.home)
+
+    @property
+    def url(self) -> str:
+        return self.log.transport or f"redis+embedded://{self.home_path / 'log'}"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        parts = urlsplit(self.url)
+        if parts.password is None:
+            return self.url
+        return self.url.replace(f":{parts.password}@", ":***@", 1)
+
+    @property
+    def registry_path(self) -> Path:
+        return Path(self.registry.path or self.home_path / "registry")
+
+    @property
+    def keys_path(self) -> Path:
+        return Path(self.registry.keys or self.home_path / "keys")
+
+    @property
+    def trust_path(self) -> Path:
+        return Path(self.registry.trust or self.keys_path / "public.pem")
+
+    @property
+    def name(self) -> str:
+        return self.engine.name or f"{socket.gethostname()}.{self.log.deployment}"
+
+    def rules(self) -> Instruments:
+        """The instruments as [instruments] names them."""
+        rules = dict(self.instruments)
+        return Instruments({k: v for k, v in rules.items() if k != "closed"}, closed=bool(rules.get("closed", False)))
+
+
+SECTIONS = ("log", "registry", "engine", "trainer")
+
+
+def load(
+    file: str | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """Merge. `flags`: {"log.transport": value, "home": value}; None means not given. Raises UsageError."""
+    environ = os.environ if environ is None else environ
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for path, value, origin in (*_from_file(file), *_from_environment(environ), *_from_flags(flags or {})):
+        section, _, key = path.partition(".")
+        if key:
+            merged.setdefault(section, {})[key] = value
+        else:
+            merged[section] = value
+        origins[path] = origin
+    try:
+        config = msgspec.convert({**merged, "origins": origins}, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError("config_value", str(error), hint="see `tocsin config show`") from None
+    _check(config)
+    return config
+
+
+def _from_file(file: str | None) -> list[tuple[str, Any, str]]:
+    path = Path(file or FILE)
+    if not path.is_file():
+        if file:
+            raise UsageError("config_missing", f"{file} isn't there", hint="check --config")
+        return []
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError("config_syntax", f"{path}: {error}", hint="the file is TOML") from None
+    found = []
+    for section, keys in content.items():
+        if section == "instruments" and isinstance(keys, dict):
+            found.append(("instruments", keys, str(path)))
+            continue
+        if section not in SECTIONS or not isinstance(keys, dict):
+            raise _unknown(f"[{section}]", section, (*SECTIONS, "instruments"), path)
+        for key, value in keys.items():
+            if key not in _keys(section):
+                raise _unknown(f"[{section}] {key}", key, _keys(section), path)
+            found.append((f"{section}.{key}", value, str(path)))
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    found: list[tuple[str, Any, str]] = []
+    known = {f"{section}_{key}".upper(): f"{section}.{key}" for section in SECTIONS for key in _keys(section)}
+    for variable, value in sorted(environ.items()):
+        name = variable.removeprefix(PREFIX)
+        if not variable.startswith(PREFIX) or not value:
+            continue
+        if name in ("HOME", "DATA"):
+            found.append((name.lower(), value, variable))
+        elif name in known:
+            found.append((known[name], value, variable))
+        elif name not in BARE:
+            raise _unknown(variable, name, (*known, *BARE), "the environment")
+    return found
+
+
+def _from_flags(flags: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    return [(path, value, "flag") for path, value in flags.items() if value is not None]
+
+
+def _keys(section: str) -> tuple[str, ...]:
+    return getattr(Config(), section).__struct_fields__  # type: ignore[no-any-return]
+
+
+def _unknown(what: str, name: str, known: tuple[str, ...], where: object) -> UsageError:
+    near = difflib.get_close_matches(name, known, 1)
+    return UsageError("config_unknown", f"{where}: there is no {what}",
+                      hint=f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+
+
+def _check(config: Config) -> None:
+    config.rules()
+    for ok, what in (
+        (1 <= config.log.partitions <= 1024, "[log] partitions is 1 to 1024"),
+        (1 <= config.engine.batch <= 65_536, "[engine] batch is 1 to 65536"),
+        (config.engine.lease_s > 0, "[engine] lease_s is above 0"),
+        (config.trainer.threads >= 0, "[trainer] threads is 0 (all cores) or more"),
+        (config.log.deployment.replace("-", "").replace("_", "").isalnum(), "[log] deployment is letters, digits, - and _"),
+    ):
+        if not ok:
+            raise UsageError("config_range", what, hint="see `tocsin config show`")

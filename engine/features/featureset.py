@@ -1,0 +1,197 @@
+"""FeatureSet: names, fingerprint, warm-up; `compute` for a whole file, `stream` for ticks as they come. Same bits.
+
+    fs = FeatureSet.default()
+    X  = fs.compute(ticks)                                   # (n, F) float32, one row per admitted tick
+    st = fs.stream(); X1 = st.update(batch); blob = st.snapshot(); st2 = fs.restore(blob)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ..errors import InputRefused, UsageError
+from ..eventtime import EventTime
+from ..files import ticks_from_frame
+from ..instruments import Instrument, Instruments
+from ..state import SymbolRows
+from ..types import F32, F64, I64, TickBatch
+from . import kernel
+from .spec import Column, Family
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SNAPSHOT_FORMAT = 1
+
+
+class Rows(NamedTuple):
+    """What the kernel says of n ticks."""
+
+    matrix: F32
+    """(n, F), NaN until known."""
+    spread: F64
+    """(n,) mean spread, points."""
+    sigma: F64
+    """(n,) points per √second, NaN until known."""
+    status: I64
+    """(n,) Reason.DECIDED where every window is full, else WARMUP or GAP."""
+
+
+class FeatureState:
+    """The default set's state of every symbol of a partition. `update` takes admitted ticks only."""
+
+    def __init__(self) -> None:
+        self.rows = SymbolRows(kernel.WORDS)
+
+    def update(self, ticks: TickBatch) -> Rows:
+        self.rows.ensure(len(ticks.instruments))
+        n = len(ticks)
+        rows = Rows(np.empty((n, kernel.COLUMNS), np.float32), np.empty(n), np.empty(n), np.empty(n, np.int64))
+        kernel.update(ticks.sid, ticks.ts, ticks.bid, ticks.ask, self.rows.ints, self.rows.floats, *rows)
+        return rows
+
+
+class TimeFeatureState:
+    """The same for the nine raw time features alone."""
+
+    def __init__(self, every_tick: bool) -> None:
+        self.rows = SymbolRows(kernel.TIME_WORDS)
+        self._every_tick = every_tick
+
+    def update(self, ticks: TickBatch) -> Rows:
+        self.rows.ensure(len(ticks.instruments))
+        units = np.array([0.5 / 10.0**i.scale for i in ticks.instruments])
+        n = len(ticks)
+        out = np.empty((n, 9), np.float32)
+        kernel.update_time(
+            ticks.sid, ticks.ts, ticks.bid, ticks.ask, units, self._every_tick, self.rows.ints, self.rows.floats, out
+        )
+        nothing = np.full(n, np.nan)
+        return Rows(out, nothing, nothing, np.zeros(n, np.int64))
+
+
+class FeatureSet:
+    """Columns with a fingerprint: equal fingerprints mean equal bits on equal ticks."""
+
+    def __init__(self, layout: tuple[Family, ...], clock: str) -> None:
+        self.clock = clock
+        self.columns: tuple[Column, ...] = tuple(column for family in layout for column in family.columns)
+        self.names = [column.name for column in self.columns]
+        self.warmup = {column.name: column.warmup for column in self.columns}
+        described = repr([(f.name, f.version, f.words, [c.name for c in f.columns]) for f in layout]) + clock
+        self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
+
+    @classmethod
+    def default(cls) -> FeatureSet:
+        """The scale-free columns that bundles are trained on."""
+        return cls(kernel.LAYOUT, "1m")
+
+    @classmethod
+    def time_features(cls, clock: str = "1m") -> FeatureSet:
+        """Exactly the nine raw time features, on closed one-minute bars (`1m`) or on every tick (`tick`)."""
+        if clock not in ("1m", "tick"):
+            raise UsageError("clock_unknown", f"no clock {clock!r}", hint="clocks are 1m and tick")
+        return cls(kernel.TIME_LAYOUT, clock)
+
+    def state(self) -> FeatureState | TimeFeatureState:
+        """Fresh kernel state, for ticks already admitted."""
+        return FeatureState() if self.names[0].endswith("_s") else TimeFeatureState(self.clock == "tick")
+
+    def compute(self, ticks: TickBatch | pl.DataFrame) -> F32:
+        """(n, F) float32, one row per admitted tick. Raises InputRefused for columns that can't be taken."""
+        return self.stream().update(ticks)
+
+    def frame(self, ticks: TickBatch | pl.DataFrame) -> pl.DataFrame:
+        """The same with `symbol`, `ts` (ns UTC) and `row` (0-based number of the tick in the input), to join on."""
+        import polars as pl
+
+        batch = as_batch(ticks)
+        taken = np.flatnonzero(EventTime().admit(batch) == 0)
+        matrix = self.state().update(batch[taken]).matrix
+        symbols = np.array(batch.symbols, dtype=object)[batch.sid[taken]]
+        head = pl.DataFrame({
+            "symbol": pl.Series(symbols.tolist(), dtype=pl.String), "ts": batch.ts[taken], "row": taken,
+        }).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC")))
+        return head.hstack(pl.DataFrame(matrix, schema=self.names))
+
+    def stream(self) -> Stream:
+        return Stream(self)
+
+    def restore(self, blob: bytes) -> Stream:
+        """The stream a snapshot was taken of. Raises InputRefused where it isn't one of this set."""
+        return Stream.restored(self, blob)
+
+
+class Stream:
+    """Features as ticks come; any cutting of the same ticks into batches gives the same bits."""
+
+    def __init__(self, features: FeatureSet) -> None:
+        self._features = features
+        self._instruments: list[Instrument] = []
+        self._sids: dict[str, int] = {}
+        self._event_time = EventTime()
+        self._state = features.state()
+
+    def update(self, ticks: TickBatch | pl.DataFrame) -> F32:
+        """(m, F) for the m ticks of the batch that are admitted."""
+        batch = self._own(as_batch(ticks))
+        taken = self._event_time.admit(batch) == 0
+        return self._state.update(batch if taken.all() else batch[taken]).matrix
+
+    def _own(self, batch: TickBatch) -> TickBatch:
+        """The batch with this stream's symbol numbers."""
+        mapping = np.array([self._sid(instrument) for instrument in batch.instruments], np.int64)
+        own = batch[:]
+        own.instruments = self._instruments
+        own.sid = mapping[batch.sid]
+        return own
+
+    def _sid(self, instrument: Instrument) -> int:
+        sid = self._sids.setdefault(instrument.symbol, len(self._instruments))
+        if sid == len(self._instruments):
+            self._instruments.append(instrument)
+        if self._instruments[sid] != instrument:
+            raise InputRefused("instrument_changed", f"{instrument.symbol}: counted in other points than before",
+                               hint="read all ticks of a stream with the same instruments")
+        return sid
+
+    def snapshot(self) -> bytes:
+        """All state, to continue from elsewhere with the same bits."""
+        rows = [self._event_time.rows, self._state.rows]
+        for part in rows:
+            part.ensure(len(self._instruments))
+        symbols = [
+            {"instrument": instrument, "rows": [part.snapshot(sid) for part in rows]}
+            for sid, instrument in enumerate(self._instruments)
+        ]
+        body = {"format": SNAPSHOT_FORMAT, "fingerprint": self._features.fingerprint, "symbols": symbols}
+        encoded = msgspec.msgpack.encode(body)
+        return hashlib.sha256(encoded).digest() + encoded
+
+    @classmethod
+    def restored(cls, features: FeatureSet, blob: bytes) -> Stream:
+        if len(blob) < 32 or hashlib.sha256(blob[32:]).digest() != blob[:32]:
+            raise InputRefused("snapshot_damaged", "the snapshot's checksum doesn't hold", hint="take a new one")
+        body: dict[str, Any] = msgspec.msgpack.decode(blob[32:])
+        if body["format"] != SNAPSHOT_FORMAT or body["fingerprint"] != features.fingerprint:
+            raise InputRefused("snapshot_foreign", "the snapshot is of other features or another version",
+                               hint="rebuild the state from ticks")
+        stream = cls(features)
+        for sid, symbol in enumerate(body["symbols"]):
+            instrument = msgspec.convert(symbol["instrument"], Instrument)
+            stream._sids[instrument.symbol] = sid
+            stream._instruments.append(instrument)
+            for part, row in zip((stream._event_time.rows, stream._state.rows), symbol["rows"], strict=True):
+                part.restore(sid, row)
+        return stream
+
+
+def as_batch(ticks: TickBatch | pl.DataFrame) -> TickBatch:
+    """A TickBatch as it is; a polars frame (symbol, ts, bid, ask, bid_size, ask_size) with default instruments."""
+    if isinstance(ticks, TickBatch):
+        return ticks
+    return ticks_from_frame(ticks, Instruments())

@@ -1,0 +1,214 @@
+"""`read_ticks`: Parquet, CSV and NDJSON files to one TickBatch, rows as the files have them.
+
+    read_ticks("EURUSD.parquet")
+    read_ticks(["a.csv", "b.csv"], columns={"bid": "Bid", "ask": "Ask", "ts": "Time:ms"})
+
+Columns: symbol, ts, bid, ask, optional bid_size, ask_size, seq, ingest (when the log stored the row). `ts` and
+`ingest` are datetimes, RFC 3339 text or integers (ns, or `:s`, `:ms`, `:us` in the column map); a stamp without a
+zone is UTC. Several files are merged by ts, stably.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import InputRefused
+from .instruments import Instruments, SymbolTable
+from .types import NO_SEQ, TickBatch
+from .wire.ticks import LARGEST, to_points
+
+if TYPE_CHECKING:
+    import polars as pl
+
+REQUIRED = ("symbol", "ts", "bid", "ask")
+OPTIONAL = ("bid_size", "ask_size", "seq", "ingest")
+_UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+
+
+def read_ticks(
+    files: str | Path | Iterable[str | Path], instruments: Instruments | None = None,
+    *, columns: Mapping[str, str] | None = None,
+) -> TickBatch:
+    """Files to ticks; a row's cursor is its 0-based number in this order.
+
+    columns: our name -> the file's, with a unit behind a colon for integer stamps (`ts=time:ms`).
+    Raises InputRefused: a file that can't be read, a missing column, a row that is no tick (its number is named),
+    one symbol from two files that look like two vendors.
+    """
+    import polars as pl
+
+    paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
+    if not paths:
+        raise InputRefused("no_files", "no file given", hint="name one or more Parquet, CSV or NDJSON files")
+    frames = [_normalised(_read(path), path, columns or {}) for path in paths]
+    _refuse_two_vendors(paths, frames)
+    merged = pl.concat(frames, how="diagonal")
+    if len(frames) > 1:
+        merged = merged.sort("ts", maintain_order=True)
+    return ticks_from_frame(merged, instruments or Instruments())
+
+
+def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch:
+    """A polars frame with the columns above (ts: datetime or ns) to ticks. Raises InputRefused, naming the first bad row."""
+    import polars as pl
+
+    missing = [name for name in REQUIRED if name not in frame.columns]
+    if missing:
+        raise InputRefused("columns", f"no column {', '.join(missing)} (there are {', '.join(frame.columns)})",
+                           hint="name the columns: --map bid=Bid,ask=Ask,ts=Time:ms")
+    nulls = [name for name in REQUIRED if frame[name].null_count()]
+    if nulls:
+        row = int(frame[nulls[0]].is_null().arg_true()[0])
+        raise InputRefused("row", f"row {row}: no {nulls[0]}", hint="remove the row")
+    table = SymbolTable(instruments)
+    names = frame["symbol"].cast(pl.String).unique(maintain_order=True).to_list()
+    numbers = {name: table.sid(name) for name in names}
+    unknown = [name for name, sid in numbers.items() if sid < 0]
+    if unknown:
+        raise InputRefused("symbol", f"symbol {unknown[0]!r} isn't in [instruments], and the list is closed",
+                           hint="add it to [instruments]")
+    sid = frame["symbol"].cast(pl.String).replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+
+    scale = np.array([10.0**i.scale for i in table.instruments])[sid]
+    size_scale = np.array([10.0**i.size_scale for i in table.instruments])[sid]
+    data = {"sid": sid, "ts": _ns(frame["ts"])}
+    for name in ("bid", "ask"):
+        prices = frame[name].cast(pl.Float64).to_numpy()
+        points, exact = to_points(prices, scale)
+        _refuse_first(~(points > 0), prices, f"{name} isn't a positive price", "remove the row")
+        _refuse_first(~exact, prices, f"{name} is finer than the instrument's scale",
+                      "raise the symbol's scale in [instruments]")
+        data[name] = points.astype(np.int64)
+    for name in ("bid_size", "ask_size"):
+        if name in frame.columns:
+            sizes = frame[name].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
+            size_points = np.rint(sizes * size_scale)
+            _refuse_first(~((size_points >= 0) & (size_points < LARGEST)), sizes, f"{name} is no size",
+                          "lower size_scale in [instruments], or remove the row")
+            data[name] = size_points.astype(np.int64)
+    if "seq" in frame.columns:
+        data["seq"] = frame["seq"].cast(pl.Int64).fill_null(NO_SEQ).to_numpy()
+    if "ingest" in frame.columns:
+        data["appended"] = _ns(frame["ingest"].fill_null(0))
+    _refuse_first(data["ts"] <= 0, data["ts"], "the stamp lies before 1970", "check the unit of ts")
+    return TickBatch(table.instruments, **data)
+
+
+def write_ticks(ticks: TickBatch, path: str | Path) -> None:
+    """Ticks as a Parquet file that `read_ticks` gives back as they are (but for their places in a log)."""
+    import polars as pl
+
+    scale = np.array([10.0**i.scale for i in ticks.instruments])[ticks.sid]
+    size_scale = np.array([10.0**i.size_scale for i in ticks.instruments])[ticks.sid]
+    symbols = np.array(ticks.symbols, dtype=object)[ticks.sid]
+    frame = pl.DataFrame({
+        "symbol": pl.Series(symbols.tolist(), dtype=pl.String), "ts": ticks.ts,
+        "bid": ticks.bid / scale, "ask": ticks.ask / scale,
+        "bid_size": ticks.bid_size / size_scale, "ask_size": ticks.ask_size / size_scale,
+    }).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC")))
+    if (ticks.seq != NO_SEQ).any():
+        frame = frame.with_columns(pl.Series("seq", ticks.seq))
+    if ticks.appended.any():
+        frame = frame.with_columns(pl.Series("ingest", ticks.appended).cast(pl.Datetime("ns", "UTC")))
+    frame.write_parquet(path)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    readers = {
+        ".parquet": pl.read_parquet, ".pq": pl.read_parquet, ".csv": pl.read_csv, ".gz": pl.read_csv,
+        ".ndjson": pl.read_ndjson, ".jsonl": pl.read_ndjson,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputRefused("file_kind", f"{path}: no reader for {path.suffix or 'a file without suffix'}",
+                           hint=f"known: {', '.join(readers)}")
+    if not path.is_file():
+        raise InputRefused("file_missing", f"{path} isn't there", hint="check the path")
+    try:
+        frame: pl.DataFrame = reader(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputRefused("file_damaged", f"{path} can't be read: {str(error).splitlines()[0]}",
+                           hint="check that the file is whole") from None
+    return frame
+
+
+def _normalised(frame: pl.DataFrame, path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
+    """Only our columns, under our names, stamps as datetimes in UTC."""
+    import polars as pl
+
+    picked: dict[str, pl.Series] = {}
+    for name in (*REQUIRED, *OPTIONAL):
+        source, _, unit = columns.get(name, name).partition(":")
+        if source not in frame.columns:
+            if name in columns:
+                raise InputRefused("columns", f"{path} has no column {source!r} (there are {', '.join(frame.columns)})",
+                                   hint="check --map")
+            continue
+        series = frame[source]
+        if name in ("ts", "ingest"):
+            series = _stamps(series, unit or "ns", path)
+        picked[name] = series.alias(name)
+    unknown = set(columns) - {*REQUIRED, *OPTIONAL}
+    if unknown:
+        raise InputRefused("columns", f"no tick column is called {sorted(unknown)[0]!r}",
+                           hint=f"columns are {', '.join((*REQUIRED, *OPTIONAL))}")
+    if "symbol" not in picked and "ts" in picked:
+        picked["symbol"] = pl.Series("symbol", [path.stem.split("_")[0]] * frame.height, dtype=pl.String)
+    casts = {"symbol": pl.String, "bid": pl.Float64, "ask": pl.Float64, "bid_size": pl.Float64,
+             "ask_size": pl.Float64, "seq": pl.Int64}
+    try:
+        return pl.DataFrame([s.cast(casts[k]) if k in casts else s for k, s in picked.items()])
+    except pl.exceptions.PolarsError as error:
+        raise InputRefused("columns", f"{path}: {str(error).splitlines()[0]}", hint="check the columns' types") from None
+
+
+def _stamps(series: pl.Series, unit: str, path: Path) -> pl.Series:
+    import polars as pl
+
+    if unit not in _UNITS:
+        raise InputRefused("stamp_unit", f"no unit {unit!r}", hint="units are s, ms, us, ns")
+    if series.dtype == pl.String:
+        try:
+            series = series.str.to_datetime(time_unit="ns", time_zone="UTC", strict=True)
+        except pl.exceptions.PolarsError:
+            raise InputRefused("stamp", f"{path}: {series.name} holds text that is no stamp",
+                               hint="use RFC 3339 (2024-05-06T10:00:00Z), or integers with a unit") from None
+    if isinstance(series.dtype, pl.Datetime):
+        return series.dt.replace_time_zone("UTC").dt.cast_time_unit("ns") if series.dtype.time_zone is None else (
+            series.dt.convert_time_zone("UTC").dt.cast_time_unit("ns"))
+    if series.dtype.is_numeric():
+        return (series.cast(pl.Int64) * _UNITS[unit]).cast(pl.Datetime("ns", "UTC"))
+    raise InputRefused("stamp", f"{path}: {series.name} is {series.dtype}, not a stamp", hint="check --map")
+
+
+def _ns(series: pl.Series) -> np.ndarray:
+    import polars as pl
+
+    if isinstance(series.dtype, pl.Datetime):
+        series = series.dt.cast_time_unit("ns")
+    return series.cast(pl.Int64).to_numpy()
+
+
+def _refuse_first(bad: np.ndarray, values: np.ndarray, what: str, hint: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputRefused("row", f"row {row}: {what} ({values[row]})", hint=hint)
+
+
+def _refuse_two_vendors(paths: list[Path], frames: list[pl.DataFrame]) -> None:
+    """Files are named SYMBOL_VENDOR…: one symbol from two vendors would be two prices in one stream."""
+    vendor: dict[str, tuple[str, Path]] = {}
+    for path, frame in zip(paths, frames, strict=True):
+        name = path.stem.split("_", 1)[1] if "_" in path.stem else ""
+        name = name.split("-")[0]
+        for symbol in frame["symbol"].unique().to_list() if "symbol" in frame.columns else []:
+            known = vendor.setdefault(symbol, (name, path))
+            if known[0] != name:
+                raise InputRefused("two_vendors", f"{symbol} comes from {known[1].name} and from {path.name}",
+                                   hint="rename the symbol in one of them, or read them apart")

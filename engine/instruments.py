@@ -1,0 +1,108 @@
+"""Instruments: in which points a symbol's prices and sizes are counted, and what is done with a crossed quote.
+
+Prices and sizes are int64 points everywhere behind the wire, so that window sums are exact and a price can be
+compared and printed without rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from .errors import InputRefused, UsageError
+
+
+class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one symbol is counted.
+
+    scale: decimal digits of a price (5: 1.23456 is 123456 points); a finer price is refused.
+    size_scale: decimal digits of a size; finer sizes are rounded.
+    crossed: what happens to bid > ask: `reject` (default) or `keep`.
+    """
+
+    symbol: str = ""
+    scale: int = 5
+    size_scale: int = 3
+    crossed: str = "reject"
+
+
+class Instruments:
+    """The rules by symbol or shell pattern (`*JPY`); the first pattern that matches, in the order given, counts.
+
+    With `closed`, a symbol that matches no rule is unknown (`get` returns None).
+    """
+
+    def __init__(self, rules: Mapping[str, Mapping[str, Any]] | None = None, *, closed: bool = False) -> None:
+        self.closed = closed
+        self._rules: list[tuple[str, Instrument]] = []
+        for pattern, fields in (rules or {}).items():
+            try:
+                rule = msgspec.convert(dict(fields), Instrument)
+            except msgspec.ValidationError as error:
+                raise UsageError(
+                    "instrument_rule", f"[instruments] {pattern!r}: {error}",
+                    hint="a rule has scale (0-9), size_scale (0-9) and crossed (reject | keep)",
+                ) from None
+            if not (0 <= rule.scale <= 9 and 0 <= rule.size_scale <= 9 and rule.crossed in ("reject", "keep")):
+                raise UsageError(
+                    "instrument_rule", f"[instruments] {pattern!r}: {dict(fields)} is out of range",
+                    hint="scale and size_scale are 0-9, crossed is reject or keep",
+                )
+            self._rules.append((pattern, rule))
+        self._known: dict[str, Instrument | None] = {}
+
+    def get(self, symbol: str) -> Instrument | None:
+        """The instrument of a symbol, or None when the list is closed and doesn't name it."""
+        if symbol not in self._known:
+            self._known[symbol] = self._find(symbol)
+        return self._known[symbol]
+
+    def _find(self, symbol: str) -> Instrument | None:
+        for pattern, rule in self._rules:
+            if fnmatchcase(symbol, pattern):
+                return msgspec.structs.replace(rule, symbol=symbol)
+        return None if self.closed else Instrument(symbol)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes into a bundle's manifest: an engine that counts otherwise must not answer with it."""
+        rules = {p: {"scale": r.scale, "size_scale": r.size_scale, "crossed": r.crossed} for p, r in self._rules}
+        return {"closed": self.closed, "rules": rules}
+
+
+class SymbolTable:
+    """The symbols of one stream of ticks in order of appearance; a symbol's number is its row in every state."""
+
+    def __init__(self, rules: Instruments) -> None:
+        self.rules = rules
+        self.instruments: list[Instrument] = []
+        self._sids: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.instruments)
+
+    def sid(self, symbol: str) -> int:
+        """The number of a symbol, new ones are added; -1 if the list is closed and doesn't name it."""
+        sid = self._sids.get(symbol)
+        if sid is None:
+            instrument = self.rules.get(symbol)
+            if instrument is None:
+                return -1
+            sid = self._sids[symbol] = len(self.instruments)
+            self.instruments.append(instrument)
+        return sid
+
+    def adopt(self, instrument: Instrument) -> int:
+        """The number of a symbol that comes with its instrument; -1 as above.
+
+        Raises InputRefused if its prices were counted in other points than this stream's.
+        """
+        sid = self.sid(instrument.symbol)
+        if sid >= 0 and self.instruments[sid] != instrument:
+            raise InputRefused(
+                "instrument_changed", f"{instrument.symbol} is counted in other points than this stream's",
+                hint="read all ticks with the same [instruments]",
+            )
+        return sid

@@ -1,0 +1,72 @@
+"""The one way a kernel of ours is compiled: nogil, no fastmath, cached by the hash of every kernel source.
+
+numba's own cache looks only at the file of the function itself, so a kernel that calls a changed function from
+another file would be answered from the stale cache. Ours lies in a folder named by the hash of all sources in which
+kernels live, and touches neither the environment nor the caches of the user's own numba functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba import njit
+from numba.core import caching
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KERNEL_SOURCES = ("jit.py", "eventtime.py", "features", "runtimes", "partition", "wire", "../trainers/labels.py")
+
+
+@lru_cache(1)
+def cache_folder() -> Path:
+    """Where compiled kernels lie: $TOCSIN_KERNELS, else the user's cache folder; one sub-folder per state of the sources."""
+    digest = hashlib.sha256(f"{numba.__version__}".encode())
+    here = Path(__file__).parent
+    for source in _KERNEL_SOURCES:
+        place = here / source
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place] * place.exists():
+            digest.update(file.read_bytes())
+    base = os.environ.get("TOCSIN_KERNELS") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tocsin", "kernels"
+    )
+    return Path(base) / digest.hexdigest()[:16]
+
+
+class _Locator(caching.UserProvidedCacheLocator):  # type: ignore[misc,name-defined]
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        self._py_file = py_file
+        self._lineno = py_func.__code__.co_firstlineno
+        self._cache_path = str(cache_folder() / self.get_suitable_cache_subpath(py_file))
+
+    def get_source_stamp(self) -> Any:
+        return cache_folder().name
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> Any:
+        return cls(py_func, py_file)
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc,name-defined]
+    _locator_classes = [_Locator]
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc,name-defined]
+    _impl_class = _CacheImpl
+
+
+def kernel(function: F) -> F:
+    """Compile a kernel: `nogil`, NumPy's error model, never fastmath (bits must not depend on the machine)."""
+    dispatcher = njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = _Cache(function)
+    return dispatcher  # type: ignore[no-any-return]
+
+
+def subkernel(function: F) -> F:
+    """A piece of a kernel: compiled into each kernel that calls it, never cached on its own."""
+    return njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]

@@ -73,11 +73,14 @@ class Instruments:
 
 
 class SymbolTable:
-    """The symbols of one stream of ticks in order of appearance; a symbol's number is its row in every state."""
+    """The symbols of one stream of ticks in order of appearance; a symbol's number is its row in every state.
 
-    def __init__(self, rules: Instruments) -> None:
-        self.rules = rules
+    Without rules, symbols must come with their instruments (`adopt`).
+    """
+
+    def __init__(self, rules: Instruments | None) -> None:
         self.instruments: list[Instrument] = []
+        self._rules = rules
         self._sids: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -87,22 +90,26 @@ class SymbolTable:
         """The number of a symbol, new ones are added; -1 if the list is closed and doesn't name it."""
         sid = self._sids.get(symbol)
         if sid is None:
-            instrument = self.rules.get(symbol)
-            if instrument is None:
-                return -1
-            sid = self._sids[symbol] = len(self.instruments)
-            self.instruments.append(instrument)
+            instrument = self._rules.get(symbol) if self._rules else None
+            sid = -1 if instrument is None else self._add(instrument)
         return sid
 
     def adopt(self, instrument: Instrument) -> int:
-        """The number of a symbol that comes with its instrument; -1 as above.
+        """The number of a symbol that comes with its instrument.
 
-        Raises InputRefused if its prices were counted in other points than this stream's.
+        Raises InputRefused if this stream counts the symbol in other points, or doesn't know it.
         """
+        if self._rules is None and instrument.symbol not in self._sids:
+            return self._add(instrument)
         sid = self.sid(instrument.symbol)
-        if sid >= 0 and self.instruments[sid] != instrument:
+        if sid < 0 or self.instruments[sid] != instrument:
             raise InputRefused(
                 "instrument_changed", f"{instrument.symbol} is counted in other points than this stream's",
                 hint="read all ticks with the same [instruments]",
             )
         return sid
+
+    def _add(self, instrument: Instrument) -> int:
+        self._sids[instrument.symbol] = len(self.instruments)
+        self.instruments.append(instrument)
+        return len(self.instruments) - 1

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from engine.features import FeatureSet
 from engine.instruments import Instrument
+from engine.manifest import Policy
+from engine.registry.bundle import Bundle
+from engine.runtimes.ensemble import Ensemble
+from engine.runtimes.forest.layout import Forest
+from engine.runtimes.forest.scalar import ForestRuntime
 from engine.types import TickBatch
+from engine.warmup import made_bundle
 
 START = 1_714_953_600_000_000_000
 """Monday 2024-05-06 00:00 UTC."""
@@ -52,3 +60,24 @@ def real_file(name: str) -> Path:
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     return path
+
+
+def speaking_bundle(moments: str = "cusum", version: str = "1", seed: int = 1, policy: Policy = Policy(0.05, -0.05)) -> Bundle:
+    """A bundle of random stumps over the default features: it knows nothing, but speaks of both sides."""
+    features = FeatureSet.default()
+    rng = np.random.default_rng(seed)
+    trees, width = 60, len(features.names)
+    signed = [i for i, name in enumerate(features.names) if name.startswith(("ret", "mom", "move", "flow"))]
+    lean = rng.normal(0.0, 0.2, trees)
+    forest = Forest(
+        n_features=width, feature=rng.choice(signed, trees).astype(np.int32),
+        threshold=rng.normal(0.0, 0.5, trees).astype(np.float32),
+        left=~np.arange(0, 2 * trees, 2, dtype=np.int32), right=~np.arange(1, 2 * trees, 2, dtype=np.int32),
+        nan_right=rng.random(trees) < 0.5, root=np.arange(trees, dtype=np.int32),
+        tree_class=(np.arange(trees) % 3).astype(np.int32), value=np.stack([-lean, lean], axis=1).reshape(-1, 1), base=np.zeros(3),
+        slope_start=np.zeros(0, np.int32), slope_feature=np.zeros(0, np.int32), slope=np.zeros(0), fallback=np.zeros(0),
+    )
+    base = made_bundle(moments)
+    expert = base.manifest.experts[0]
+    manifest = msgspec.structs.replace(base.manifest, version=version, policy=policy)
+    return Bundle(version, "", manifest, Ensemble([ForestRuntime({expert.name: forest})], [expert]))

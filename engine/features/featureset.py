@@ -16,9 +16,10 @@ import numpy as np
 from ..errors import InputRefused, UsageError
 from ..eventtime import EventTime
 from ..files import ticks_from_frame
-from ..instruments import Instrument, Instruments
+from ..instruments import Instrument, Instruments, SymbolTable
 from ..state import SymbolRows
 from ..types import F32, F64, I64, TickBatch
+from ..wire.ticks import renumber
 from . import kernel
 from .spec import Column, Family
 
@@ -131,42 +132,24 @@ class Stream:
 
     def __init__(self, features: FeatureSet) -> None:
         self._features = features
-        self._instruments: list[Instrument] = []
-        self._sids: dict[str, int] = {}
+        self._symbols = SymbolTable(None)
         self._event_time = EventTime()
         self._state = features.state()
 
     def update(self, ticks: TickBatch | pl.DataFrame) -> F32:
         """(m, F) for the m ticks of the batch that are admitted."""
-        batch = self._own(as_batch(ticks))
+        batch = renumber(as_batch(ticks), self._symbols)
         taken = self._event_time.admit(batch) == 0
         return self._state.update(batch if taken.all() else batch[taken]).matrix
-
-    def _own(self, batch: TickBatch) -> TickBatch:
-        """The batch with this stream's symbol numbers."""
-        mapping = np.array([self._sid(instrument) for instrument in batch.instruments], np.int64)
-        own = batch[:]
-        own.instruments = self._instruments
-        own.sid = mapping[batch.sid]
-        return own
-
-    def _sid(self, instrument: Instrument) -> int:
-        sid = self._sids.setdefault(instrument.symbol, len(self._instruments))
-        if sid == len(self._instruments):
-            self._instruments.append(instrument)
-        if self._instruments[sid] != instrument:
-            raise InputRefused("instrument_changed", f"{instrument.symbol}: counted in other points than before",
-                               hint="read all ticks of a stream with the same instruments")
-        return sid
 
     def snapshot(self) -> bytes:
         """All state, to continue from elsewhere with the same bits."""
         rows = [self._event_time.rows, self._state.rows]
         for part in rows:
-            part.ensure(len(self._instruments))
+            part.ensure(len(self._symbols))
         symbols = [
             {"instrument": instrument, "rows": [part.snapshot(sid) for part in rows]}
-            for sid, instrument in enumerate(self._instruments)
+            for sid, instrument in enumerate(self._symbols.instruments)
         ]
         body = {"format": SNAPSHOT_FORMAT, "fingerprint": self._features.fingerprint, "symbols": symbols}
         encoded = msgspec.msgpack.encode(body)
@@ -182,9 +165,7 @@ class Stream:
                                hint="rebuild the state from ticks")
         stream = cls(features)
         for sid, symbol in enumerate(body["symbols"]):
-            instrument = msgspec.convert(symbol["instrument"], Instrument)
-            stream._sids[instrument.symbol] = sid
-            stream._instruments.append(instrument)
+            stream._symbols.adopt(msgspec.convert(symbol["instrument"], Instrument))
             for part, row in zip((stream._event_time.rows, stream._state.rows), symbol["rows"], strict=True):
                 part.restore(sid, row)
         return stream

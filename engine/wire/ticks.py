@@ -50,16 +50,20 @@ def decode(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
     refused: list[Refused] = []
     for run in _runs(entries):
         if run[0].kind is Kind.ROWS:
-            batch, bad = run[0].payload, []
+            batch, bad = renumber(run[0].payload, table), []
         elif frame.is_frame(run[0].payload):
             batch, bad = _decode_frame(run[0], table)
         else:
             batch, bad = _decode_json(run, table)
         batches.append(batch)
         refused += bad
-    batch = TickBatch.concat(batches)
-    batch.instruments = table.instruments
-    return batch, refused
+    return TickBatch.concat(batches), refused
+
+
+def renumber(ticks: TickBatch, table: SymbolTable) -> TickBatch:
+    """The same ticks with the table's symbol numbers. Raises InputRefused `instrument_changed`."""
+    numbers = np.array([table.adopt(instrument) for instrument in ticks.instruments], np.int64)
+    return TickBatch(table.instruments, **{**ticks.columns(), "sid": numbers[ticks.sid]})
 
 
 def _runs(entries: list[Entry]) -> Iterator[list[Entry]]:

@@ -1,0 +1,106 @@
+"""The only place that chooses: from a Config to an engine that runs."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import clock
+from .config import Config
+from .errors import UsageError
+from .files import read_ticks
+from .inbox import Granted, Inbox
+from .partition.checkpoint import Checkpoints
+from .partition.state import Partition
+from .partition.takeover import take_over
+from .partitioner import partition_of
+from .pipeline import run
+from .registry.follow import Follower
+from .registry.store import Registry
+from .transports import open_log
+from .types import TickBatch
+from .warmup import compile_everything
+from .watch.observer import Observer
+from .workers.inline import InlineWorkers
+
+log = logging.getLogger("tocsin")
+
+
+class Engine:
+    """One engine process: `Engine(config).run(stop)`."""
+
+    def __init__(self, config: Config, warm: Iterable[str | Path] = ()) -> None:
+        """Open the log and the registry, load every kernel. Raises TransportUnreachable, UsageError, InputRefused.
+
+        warm: tick files that fill the state of partitions that have no checkpoint yet; nothing is published for them.
+        """
+        self.config = config
+        self.rules = config.rules()
+        self.registry = Registry(config.registry_path, config.trust_path)
+        if not config.trust_path.is_file():
+            raise UsageError(
+                "no_public_key", f"there is no public key at {config.trust_path}: no bundle could be trusted",
+                hint="train here first (tocsin train), make keys (tocsin models keygen), or set [registry] trust",
+            )
+        self._warm = _by_partition(read_ticks(list(warm), self.rules)) if warm else None
+        compile_everything()
+        self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+        self.seen = Observer()
+
+    def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Until `stop` says so; returns the counts. Raises OwnershipLost, TransportUnreachable, ModelRefused."""
+        if not self.log.controls():
+            log.warning(
+                "no bundle: ticks are taken and features kept, nothing is decided, until\n"
+                "  tocsin models activate champion --transport %s", self.log.url,
+            )
+        workers = InlineWorkers()
+        checkpoints = Checkpoints(self.log, clock.monotonic_ns)
+        follower = Follower(self.log, self.registry, self.rules)
+        inbox = Inbox(self.log, workers, self.config.name, stop=stop, lease_s=self.config.engine.lease_s)
+
+        def granted(event: Granted) -> Partition:
+            part = take_over(
+                event.partition, event.epoch, self.log, checkpoints, follower.load, self.rules, self._warm_ticks
+            )
+            inbox.seek(part.number, part.upto)
+            log.info("partition %d: epoch %d, from %s, published up to %s", part.number, part.epoch, part.upto, part.tail)
+            return part
+
+        # the loop makes no cycles; collecting them would walk every object there is, in the middle of a tick
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            ready()
+            run(inbox, self.log, workers, checkpoints, follower, granted, self.seen, self.config.engine.batch)
+        finally:
+            gc.enable()
+            gc.unfreeze()
+        return self.seen.summary()
+
+    def close(self) -> None:
+        self.log.close()
+
+    def _warm_ticks(self, partition: int) -> TickBatch | None:
+        return self._warm(partition, self.log.partitions) if self._warm else None
+
+
+def _by_partition(ticks: TickBatch) -> Callable[[int, int], TickBatch]:
+    """The ticks of one partition's symbols."""
+
+    def of(partition: int, partitions: int) -> TickBatch:
+        home = np.array([partition_of(symbol, partitions) for symbol in ticks.symbols], np.int64)
+        rows = home[ticks.sid] == partition
+        kept = [i for i in range(len(ticks.instruments)) if home[i] == partition]
+        own = ticks[rows]
+        renumber = np.full(len(ticks.instruments), -1, np.int64)
+        renumber[kept] = np.arange(len(kept))
+        return TickBatch([ticks.instruments[i] for i in kept], **{**own.columns(), "sid": renumber[own.sid]})
+
+    return of

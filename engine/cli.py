@@ -1,0 +1,125 @@
+"""The table of verbs. A verb's module is imported when the verb is called, so `--help` needs none of them.
+
+A command module has EXAMPLE (one line), `add_arguments(parser)` and `run(args, config) -> exit code`. `--json`,
+`--config`, `--home`, `--transport`, `--registry`, `--deployment` and `--name` belong to every verb and are merged
+into the Config; `args.json` stays with the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from .errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, EXITS, TocsinError
+
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("trainers.commands.demo", "train on the first half of a tick file, stream the second, show the signals"),
+    "run": ("engine.commands.run", "keep an engine running: ticks in, signals out"),
+    "train": ("trainers.commands.train", "one training: ticks to a signed bundle in the registry"),
+    "replay": ("engine.commands.replay", "files through the very same pipeline, no server"),
+    "feed": ("engine.commands.feed", "put ticks into the log: from files or simulated"),
+    "signals": ("engine.commands.signals", "what was published"),
+    "models": ("engine.commands.models", "the registry: list, show, verify, activate, keygen"),
+    "features": ("engine.commands.features", "what the engine knows of a tick: list, compute"),
+    "doctor": ("engine.commands.doctor", "what is here, what is missing and how to get it"),
+    "config": ("engine.commands.config", "each setting and where it came from"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the `tocsin` script; returns the exit code of errors.EXITS."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return EXIT_DONE
+    if argv[0] == "--version":
+        from . import __version__
+
+        print(f"tocsin {__version__}")
+        return EXIT_DONE
+    if argv[0] not in VERBS:
+        print(f"tocsin: no verb {argv[0]!r}\n{_nearest(argv[0])}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        return _call(argv[0], argv[1:])
+    except TocsinError as error:
+        print(f"tocsin: {error}", file=sys.stderr)
+        return error.exit
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:                    # the reader of our output has left; nothing is wrong with us
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except Exception as error:                 # ours to mend, not the user's to read: the trace goes into a file
+        print(f"tocsin: this should not have happened: {type(error).__name__}: {error}\n"
+              f"  → please report it with {_keep_trace()}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _call(verb: str, argv: list[str]) -> int:
+    module = import_module(VERBS[verb][0])
+    parser = argparse.ArgumentParser(
+        prog=f"tocsin {verb}", description=VERBS[verb][1], epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    common(parser)
+    args = parser.parse_args(argv)
+    from .config import load
+
+    flags = {
+        "home": args.home, "log.transport": args.transport, "registry.path": args.registry,
+        "log.deployment": args.deployment, "engine.name": args.name,
+    }
+    code: int = module.run(args, load(args.config, flags=flags))
+    sys.stdout.flush()
+    return code
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    """What every verb understands (a verb with sub-verbs calls it for each of them)."""
+    group = parser.add_argument_group("everywhere")
+    for flag, options in _COMMON.items():
+        group.add_argument(flag, **options)
+
+
+_COMMON: dict[str, dict[str, Any]] = {
+    "--json": {"action": "store_true", "help": "one JSON value (or lines) on stdout, nothing else there"},
+    "--config": {"metavar": "F", "help": "configuration file (default tocsin.toml where there is one)"},
+    "--home": {"metavar": "DIR", "help": "log, registry, keys (default $TOCSIN_HOME, else .tocsin)"},
+    "--transport": {"metavar": "URL", "help": "memory://, redis://…, redis+embedded://DIR (default: embedded in HOME)"},
+    "--registry": {"metavar": "DIR", "help": "folder of bundles (default HOME/registry)"},
+    "--deployment": {"metavar": "NAME", "help": "scopes signals, checkpoints and control records (default main)"},
+    "--name": {"metavar": "NAME", "help": "stable name of this process (default host and deployment)"},
+}
+
+
+def _overview() -> str:
+    lines = ["usage: tocsin VERB …", "", "Ticks in, buy / sell / neutral signals out.", ""]
+    lines += [f"  {verb:<10}{text}" for verb, (_, text) in VERBS.items()]
+    lines += ["", "example:", "  tocsin demo", "", "`tocsin VERB --help` says more. Exit codes:"]
+    lines += [f"  {code:<5}{meaning}" for code, meaning in EXITS.items()]
+    return "\n".join(lines)
+
+
+def _nearest(verb: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(verb, VERBS, 1)
+    return f"  → did you mean `tocsin {near[0]}`?" if near else f"  → verbs are {', '.join(VERBS)}"
+
+
+def _keep_trace() -> str:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="tocsin-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    return file.name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

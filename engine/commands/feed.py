@@ -1,0 +1,90 @@
+"""`tocsin feed files|sim`: ticks into the log."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..arguments import column_map, stamp
+from ..config import Config
+from ..errors import UsageError
+from ..terminal import answer_json, note
+
+if TYPE_CHECKING:
+    from ..feeds.base import Feed
+    from ..feeds.send import Pace
+
+EXAMPLE = "tocsin feed files EURUSD.csv --map bid=Bid,ask=Ask,ts=Time:ms --rate 1000"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", choices=("files", "sim"))
+    parser.add_argument("files", nargs="*", metavar="FILE", help="Parquet, CSV or NDJSON ticks (source files)")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--speed", default="1", metavar="N|max", help="times recorded speed (default 1), or as fast as it goes")
+    pace.add_argument("--rate", type=float, metavar="R", help="so many ticks per second, evenly")
+    pace.add_argument("--duration", type=float, metavar="S", help="all of them evenly over so many seconds")
+    parser.add_argument("--map", metavar="A=B,…", help="columns of the file: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
+    parser.add_argument("--from", dest="start", metavar="T", help="ns or RFC 3339: only ticks from this stamp on")
+    parser.add_argument("--to", dest="end", metavar="T", help="ns or RFC 3339: only ticks before this stamp")
+    parser.add_argument("--frame", type=int, default=1, metavar="N", help="ticks per record: 1 = JSON, more = packed frames")
+    parser.add_argument("--days", type=float, default=1.0, help="simulated days (source sim)")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulator (source sim)")
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    from ..feeds.send import send
+    from ..stopping import Stop
+    from ..transports import open_log
+    from ..wire.frame import MAX_ROWS
+
+    feed = _feed(args, config)
+    if not 1 <= args.frame <= MAX_ROWS:
+        raise UsageError("frame", f"--frame {args.frame}: 1 to {MAX_ROWS}", hint="leave it out for JSON")
+    stop = Stop()
+    log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+    sent = 0
+    try:
+        for ticks in feed.batches():
+            if len(ticks):
+                sent += send(log, ticks, _pace(args, len(ticks)), args.frame, stop, lambda n: None)
+    finally:
+        log.close()
+    if args.json:
+        answer_json({"sent": sent})
+    else:
+        note(f"{sent:,} ticks sent to {log.url}")
+    return stop.exit
+
+
+def _feed(args: argparse.Namespace, config: Config) -> Feed:
+    if args.source == "sim":
+        from ..feeds.sim import SimFeed
+
+        return SimFeed(days=args.days, seed=args.seed)
+    if not args.files:
+        raise UsageError("feed_files", "feed files takes one or more files", hint=EXAMPLE)
+    from ..feeds.files import FilesFeed
+
+    return FilesFeed(
+        args.files, config.rules(), column_map(args.map),
+        stamp(args.start) if args.start else 0, stamp(args.end) if args.end else 2**63 - 1,
+    )
+
+
+def _pace(args: argparse.Namespace, ticks: int) -> Pace:
+    from ..feeds.send import Pace
+
+    if args.rate:
+        return Pace(rate=args.rate)
+    if args.duration:
+        return Pace(rate=ticks / args.duration)
+    if args.speed == "max":
+        return Pace()
+    try:
+        speed = float(args.speed)
+    except ValueError:
+        speed = 0.0
+    if speed <= 0:
+        raise UsageError("speed", f"--speed {args.speed}: a number above 0, or max", hint="--speed max")
+    return Pace(speed=speed)

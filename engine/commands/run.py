@@ -1,0 +1,34 @@
+"""`tocsin run engine`: what stays up."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..config import Config
+from ..terminal import answer_json, log_to_stderr, note
+
+EXAMPLE = "tocsin run engine --transport redis+embedded://.tocsin/log --warm yesterday.parquet"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=("engine",))
+    parser.add_argument("--warm", nargs="+", default=[], metavar="FILE",
+                        help="ticks that fill the state of partitions without a checkpoint; nothing is published for them")
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    """Until SIGTERM or Ctrl-C; the counts at the end under --json."""
+    from ..stopping import Stop
+
+    stop = Stop()                              # before the imports that take time: a stop is heard from the first moment
+    log_to_stderr()
+    from ..app import Engine
+
+    engine = Engine(config, args.warm)
+    try:
+        summary = engine.run(stop, ready=lambda: note(f"ready: {config.name} on {engine.log.url}"))
+    finally:
+        engine.close()
+    if args.json:
+        answer_json(summary)
+    return stop.exit

@@ -1,0 +1,20 @@
+"""The seam of feeds: where ticks come from before they are in the log.
+
+`batches` is called once; it yields ticks in the order they are to be sent, as many at a time as suits the source, and
+ends when the source does. Pacing and writing are the sender's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from ..types import TickBatch
+
+
+class Feed(ABC):
+    """A source of ticks."""
+
+    @abstractmethod
+    def batches(self) -> Iterator[TickBatch]:
+        """Ticks in sending order. Raises InputRefused for what can't be read."""

@@ -1,0 +1,143 @@
+"""The inbox: everything the pipeline hears, one event at a time. The clock and the waiting are here, nowhere else.
+
+Ownership first, then the workers' answers, then what one read of the log brought per partition, then Drained where a
+read returned less than was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from . import clock
+from .partition.batch import MicroBatch
+from .partition.ownership import Watch
+from .transports.base import Log
+from .types import Cursor, Entry, Kind
+from .workers.base import Workers
+
+BEAT_NS = 500_000_000
+BLOCK_MS = 100
+READ = 1000
+"""Records per partition and read."""
+
+
+class Granted(NamedTuple):
+    """The partition is ours, under this epoch."""
+
+    partition: int
+    epoch: int
+
+
+class Ticks(NamedTuple):
+    """Consecutive records of one partition."""
+
+    partition: int
+    entries: list[Entry]
+    received: tuple[int, int]
+    """(ns UTC, monotonic ns) when they were read."""
+
+
+class Control(NamedTuple):
+    """A control record's copy."""
+
+    partition: int
+    entry: Entry
+
+
+class Drained(NamedTuple):
+    """The partition had no more at hand."""
+
+    partition: int
+
+
+class Answered(NamedTuple):
+    """A worker has put its votes into the batch."""
+
+    partition: int
+    batch: MicroBatch
+
+
+Event = Granted | Ticks | Control | Drained | Answered
+
+
+class Inbox:
+    """Iterate to hear. `stop` is asked between reads; a log that never grows again (`live=False`) ends by itself."""
+
+    def __init__(
+        self, log: Log, workers: Workers, name: str, *, stop: Callable[[], bool], lease_s: float = 3.0,
+        read: int = READ, live: bool = True,
+    ) -> None:
+        self._log = log
+        self._workers = workers
+        self._name = name
+        self._stop = stop
+        self._read = read
+        self._live = live
+        self._watch = Watch(name, int(lease_s * 1e9))
+        self._epochs: dict[int, int] = {}
+        self._cursors: dict[int, Cursor] = {}
+        self._next_beat = 0
+
+    def seek(self, partition: int, cursor: Cursor) -> None:
+        """Read this partition on from here."""
+        self._cursors[partition] = cursor
+
+    def __iter__(self) -> Iterator[Event]:
+        while not self._stop():
+            yield from self._own()
+            if not self._cursors:
+                clock.sleep(BLOCK_MS / 1000)
+                continue
+            found = self._log.read(self._cursors, self._read, BLOCK_MS if self._live else 0)
+            received = (clock.wall_ns(), clock.monotonic_ns())
+            for partition in self._cursors:
+                entries = found.get(partition, [])
+                for event in _events(partition, entries, received):
+                    yield event
+                    yield from self._answers()
+                if entries:
+                    self._cursors[partition] = entries[-1].cursor
+                if len(entries) < self._read:
+                    yield Drained(partition)
+                    yield from self._answers()
+            if not found:
+                self._log.settle()
+                if not self._live:
+                    return
+
+    def _answers(self) -> Iterator[Event]:
+        for batch in self._workers.answered():
+            yield Answered(batch.partition, batch)
+
+    def _own(self) -> Iterator[Event]:
+        """Beat for what is ours, claim what may be claimed; twice a second."""
+        now = clock.monotonic_ns()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + BEAT_NS
+        for partition in range(self._log.partitions):
+            if partition in self._epochs:
+                self._log.beat(partition, self._epochs[partition])
+                continue
+            owner = self._log.ownership(partition)
+            if self._watch.should_claim(partition, owner, now):
+                epoch = self._log.claim(partition, self._name, owner)
+                if epoch is not None:
+                    self._epochs[partition] = epoch
+                    yield Granted(partition, epoch)
+
+
+def _events(partition: int, entries: list[Entry], received: tuple[int, int]) -> Iterator[Event]:
+    """Runs of tick records, cut where a control record stands."""
+    run: list[Entry] = []
+    for entry in entries:
+        if entry.kind is Kind.CONTROL:
+            if run:
+                yield Ticks(partition, run, received)
+                run = []
+            yield Control(partition, entry)
+        else:
+            run.append(entry)
+    if run:
+        yield Ticks(partition, run, received)

@@ -1,0 +1,171 @@
+"""Checkpoints: one consistent cut, staged as a blob per changed symbol, made valid by a manifest in a fenced step.
+
+A checkpoint is used only if the log still vouches for it: same identity, same record at its cursor, nothing published
+missing. What was staged and never named by a manifest is forgotten at the next checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..errors import TransportUnreachable
+from ..eventtime import WORDS as EVENT_WORDS
+from ..features import FeatureSet
+from ..features.moments import WORDS as MOMENT_WORDS
+from ..instruments import Instrument
+from ..transports.base import KEPT, Log
+from ..types import START, Cursor, Entry, Kind, Position
+from .batch import MicroBatch
+from .policy import WORDS as POLICY_WORDS
+from .state import Partition
+
+FORMAT = 1
+
+EVERY_TICKS = 100_000
+EVERY_NS = 10_000_000_000
+
+
+class Symbol(msgspec.Struct, frozen=True):
+    """instrument, the name of its blob, the policy's row."""
+
+    instrument: Instrument
+    blob: str
+    policy: bytes
+
+
+class CheckpointManifest(msgspec.Struct, frozen=True):
+    """What goes into the fenced step."""
+
+    format: int
+    identity: str
+    fingerprint: str
+    epoch: int
+    cursor: Cursor
+    digest: str
+    """sha256 of the record at the cursor, "" at the start of the log."""
+    last: tuple[Cursor, int]
+    """Last position published when it was taken."""
+    k: int
+    bundle: str
+    symbols: list[Symbol]
+
+
+class Restored(NamedTuple):
+    """A usable checkpoint and its blobs, in the order of its symbols."""
+
+    manifest: CheckpointManifest
+    blobs: list[bytes]
+
+
+def fingerprint() -> str:
+    """Of everything that gives the rows their meaning."""
+    return f"{FeatureSet.default().fingerprint}.{FORMAT}.{EVENT_WORDS}.{MOMENT_WORDS}.{POLICY_WORDS}"
+
+
+class Checkpoints:
+    """Takes, keeps and loads the checkpoints of a log's partitions."""
+
+    def __init__(self, log: Log, now_ns: Callable[[], int]) -> None:
+        """now_ns: a clock that only rises. When a checkpoint is taken changes no byte of any decision."""
+        self._log = log
+        self._now_ns = now_ns
+        self._last: dict[int, int] = {}
+        self._names: dict[int, dict[int, str]] = {}
+        self._kept: dict[int, deque[set[str]]] = {}
+
+    def due(self, part: Partition) -> bool:
+        """Whether the next cut should carry an image."""
+        if part.ticks_since_image == 0:
+            return False
+        elapsed = self._now_ns() - self._last.setdefault(part.number, self._now_ns())
+        return part.ticks_since_image >= EVERY_TICKS or elapsed >= EVERY_NS
+
+    def stage(self, part: Partition, batch: MicroBatch, last: Position) -> bytes:
+        """Store the blobs of a decided batch's image, and return the manifest for the step that publishes the batch."""
+        image = batch.image
+        if image is None:
+            raise ValueError("the batch carries no image")
+        self._last[part.number] = self._now_ns()
+        names = self._names.setdefault(part.number, {})
+        blobs = {_name(part.epoch, blob): blob for blob in image.changed.values()}
+        names.update({sid: _name(part.epoch, blob) for sid, blob in image.changed.items()})
+        kept = self._kept.setdefault(part.number, deque(maxlen=KEPT + 1))
+        kept.append({names[sid] for sid in range(len(image.instruments))})
+        self._log.stage(part.number, part.epoch, blobs)
+        self._log.unstage(part.number, part.epoch, set().union(*kept))
+        manifest = CheckpointManifest(
+            FORMAT, self._log.identity, fingerprint(), part.epoch, image.cursor, self._digest(part.number, image.cursor),
+            (last.cursor, last.ordinal), image.k, image.bundle,
+            [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
+        )
+        return msgspec.msgpack.encode(manifest)
+
+    def load(self, partition: int, tail: Position) -> Restored | None:
+        """The newest checkpoint the log vouches for; None if there never was one.
+
+        Raises TransportUnreachable `checkpoint` if there are some and none can be used: never a silent start.
+        """
+        manifests = self._log.checkpoints(partition)
+        self._names[partition] = {}
+        self._kept[partition] = deque(maxlen=KEPT + 1)
+        why = ""
+        usable = None
+        for encoded in reversed(manifests):
+            found = self._usable(partition, encoded, tail)
+            if isinstance(found, Restored):
+                usable = found
+                self._kept[partition].append({symbol.blob for symbol in found.manifest.symbols})
+            else:
+                why = found
+        if manifests and usable is None:
+            raise TransportUnreachable(
+                "checkpoint", f"partition {partition}: no checkpoint can be used ({why})",
+                hint="start a new deployment (--deployment NAME), or an engine of the version that wrote them",
+            )
+        if usable:
+            self._names[partition] = {sid: symbol.blob for sid, symbol in enumerate(usable.manifest.symbols)}
+        return usable
+
+    def _usable(self, partition: int, encoded: bytes, tail: Position) -> Restored | str:
+        """The checkpoint, or in words why not."""
+        try:
+            manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
+        except msgspec.DecodeError:
+            return "its manifest can't be read"
+        if manifest.format != FORMAT or manifest.fingerprint != fingerprint():
+            return "it was written by another version"
+        if manifest.identity != self._log.identity:
+            return "it is of another log"
+        if Position(*manifest.last) > tail:
+            return "signals it stands on are gone"
+        if manifest.cursor > START and self._digest(partition, manifest.cursor) != manifest.digest:
+            return "the record it stands on is gone or another"
+        blobs = self._log.staged(partition, [symbol.blob for symbol in manifest.symbols])
+        if any(blob is None or _name_digest(symbol.blob) != _sha(blob)
+               for symbol, blob in zip(manifest.symbols, blobs, strict=True)):
+            return "a symbol's state is missing or damaged"
+        return Restored(manifest, [blob for blob in blobs if blob is not None])
+
+    def _digest(self, partition: int, cursor: Cursor) -> str:
+        entry: Entry | None = self._log.entry(partition, cursor) if cursor > START else None
+        if entry is None or entry.kind is Kind.ROWS:
+            return ""
+        return _sha(entry.payload)
+
+
+def _sha(content: Any) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _name(epoch: int, blob: bytes) -> str:
+    """Epoch and digest: two epochs never write the same name, and a blob says whether it is whole."""
+    return f"{epoch}:{_sha(blob)}"
+
+
+def _name_digest(name: str) -> str:
+    return name.partition(":")[2]

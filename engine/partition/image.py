@@ -1,0 +1,20 @@
+"""An image: everything of a partition that must survive it, as one consistent cut at a record's end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..instruments import Instrument
+from ..types import Cursor
+
+
+class Image(NamedTuple):
+    """Copied when a batch is cut; the policy's rows join when the batch's answers have been decided."""
+
+    cursor: Cursor
+    instruments: list[Instrument]
+    changed: dict[int, bytes]
+    """Event time, features and moments of each symbol that moved since the last image, by its number."""
+    k: int
+    bundle: str
+    """The active bundle's version, "" before the first activation."""

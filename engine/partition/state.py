@@ -1,0 +1,195 @@
+"""What one partition owns: event time, features, moments, policy, the batch being filled. No clock, no I/O in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import TransportUnreachable
+from ..eventtime import VERDICTS, EventTime
+from ..features.featureset import FeatureState, Rows
+from ..features.moments import MomentPicker
+from ..instruments import Instruments, SymbolTable
+from ..registry.bundle import Bundle
+from ..types import LAST_ORDINAL, NOWHERE, START, I64, Cursor, Position, Refused, TickBatch
+from ..wire import ticks as wire
+from ..wire.records import Decisions
+from .batch import Asked, MicroBatch
+from .image import Image
+from .policy import PolicyState
+
+
+class Published(NamedTuple):
+    """A decision read back: where it stood and what it said."""
+
+    position: Position
+    side: int
+
+
+class Partition:
+    """One partition under one epoch."""
+
+    def __init__(self, number: int, epoch: int, rules: Instruments) -> None:
+        self.number = number
+        self.epoch = epoch
+        self.symbols = SymbolTable(rules)
+        self.event_time = EventTime()
+        self.features = FeatureState()
+        self.moments = MomentPicker()
+        self.policy = PolicyState()
+        self.k = 0
+        self.bundle: Bundle | None = None
+        self.upto: Cursor = START
+        self.tail: Position = NOWHERE
+        self.past: Iterator[Published] = iter(())
+        self.ticks_since_image = 0
+        self._touched: set[int] = set()
+        self._asked: list[Asked] = []
+        self._refused: list[Refused] = []
+        self._received = (0, 0)
+
+    # ---- ticks
+
+    def admit(self, ticks: TickBatch) -> tuple[TickBatch, list[Refused]]:
+        """The ticks that are taken, and the others with their codes."""
+        verdicts = self.event_time.admit(ticks)
+        if not verdicts.any():
+            return ticks, []
+        bad = np.flatnonzero(verdicts)
+        refused = [
+            Refused(ticks.position(row), code, wire.encode(ticks, row))
+            for row in bad.tolist() if (code := VERDICTS[verdicts[row]])
+        ]
+        return ticks[verdicts == 0], refused
+
+    def pick(self, ticks: TickBatch, rows: Rows) -> Asked | None:
+        """The moments among the ticks; None before the first activation."""
+        if self.bundle is None or not len(ticks):
+            return None
+        moments = self.bundle.manifest.moments
+        index, horizon, width = self.moments.pick(ticks, rows.spread, rows.sigma, moments)
+        if not index.size:
+            return None
+        return Asked(ticks[index], rows.matrix[index], rows.spread[index], rows.status[index], horizon, width)
+
+    def add(
+        self, ticks: TickBatch, asked: Asked | None, refused: list[Refused], upto: Cursor, received: tuple[int, int]
+    ) -> None:
+        """Whole records up to `upto` into the batch; what was published before is taken over, not asked again."""
+        if asked:
+            asked = self._after_tail(asked)
+        if asked:
+            self._asked.append(asked)
+        self._refused += [item for item in refused if item.position > self.tail]
+        if not self._received[0]:
+            self._received = received
+        self.upto = upto
+        self.ticks_since_image += len(ticks)
+        self._touched.update(np.unique(ticks.sid).tolist())
+
+    def _after_tail(self, asked: Asked) -> Asked | None:
+        silent = _at_or_below(asked.ticks, self.tail)
+        if silent:
+            side = np.empty(silent, np.int64)
+            for row in range(silent):
+                position = asked.ticks.position(row)
+                published = next(self.past, None)
+                if published is None or published.position != position:
+                    raise TransportUnreachable(
+                        "readback", f"partition {self.number}: a decision was due at {position}, the log has "
+                        f"{published.position if published else 'none'}",
+                        hint="the signals of this log are not this engine's, or were trimmed; start a new deployment",
+                    )
+                side[row] = published.side
+            self.policy.apply(asked.ticks.sid[:silent], asked.ticks.ts[:silent], side, len(self.symbols))
+        return asked[silent:] if silent < len(asked.ticks) else None
+
+    @property
+    def record_end(self) -> Position:
+        """Every position of the records processed lies at or below it."""
+        return Position(self.upto, LAST_ORDINAL) if self.upto > START else NOWHERE
+
+    def warm(self, ticks: TickBatch) -> MicroBatch:
+        """Fill the state with ticks from elsewhere, asking nothing; the batch carries only the image."""
+        taken, _ = self.admit(wire.renumber(ticks, self.symbols))
+        self.features.update(taken)
+        self._touched.update(range(len(self.symbols)))
+        return MicroBatch(self.number, self.epoch, None, None, [], self.upto, 0, 0, self._image())
+
+    # ---- batches
+
+    @property
+    def waiting(self) -> int:
+        """Records the next publish step would hold at least."""
+        return sum(len(asked.ticks) for asked in self._asked) + len(self._refused)
+
+    def cut(self, keep: bool = False) -> MicroBatch | None:
+        """The batch so far, with an image if `keep`; None when there is nothing in it. No image while reading back."""
+        keep = keep and self.upto > START and self.upto >= self.tail.cursor
+        if not (self._asked or self._refused or keep):
+            return None
+        batch = MicroBatch(
+            self.number, self.epoch, self.bundle, Asked.concat(self._asked) if self._asked else None, self._refused,
+            self.upto, *self._received, self._image() if keep else None,
+        )
+        self._asked, self._refused, self._received = [], [], (0, 0)
+        return batch
+
+    def _image(self) -> Image:
+        for rows in (self.event_time.rows, self.features.rows, self.moments.rows, self.policy.rows):
+            rows.ensure(len(self.symbols))
+        changed = {sid: self.snapshot(sid) for sid in sorted(self._touched)}
+        self._touched = set()
+        self.ticks_since_image = 0
+        version = self.bundle.version if self.bundle else ""
+        return Image(self.upto, list(self.symbols.instruments), changed, self.k, version)
+
+    def snapshot(self, sid: int) -> bytes:
+        """Event time, features and moments of one symbol."""
+        parts = (self.event_time.rows, self.features.rows, self.moments.rows)
+        return b"".join(part.snapshot(sid) for part in parts)
+
+    def restore(self, sid: int, blob: bytes) -> None:
+        """Put a snapshot back. Raises ValueError where its length is wrong."""
+        at = 0
+        for part in (self.event_time.rows, self.features.rows, self.moments.rows):
+            size = 8 * part.words
+            part.restore(sid, blob[at:at + size])
+            at += size
+        if at != len(blob):
+            raise ValueError(f"a snapshot of {len(blob)} bytes, {at} expected")
+
+    # ---- control records
+
+    def activate(self, k: int, bundle: Bundle) -> None:
+        """From this position on `bundle` answers. Call after `cut`: the batch before keeps its own."""
+        self.k, self.bundle = k, bundle
+
+    def refuse(self, refused: Refused) -> None:
+        """A record that isn't ticks and can't be followed."""
+        if refused.position > self.tail:
+            self._refused.append(refused)
+
+    def decide(self, batch: MicroBatch) -> Decisions | None:
+        """Side, reason and ordinal of the batch's asked rows; the policy moves on. None if none were asked."""
+        asked, bundle, votes = batch.asked, batch.bundle, batch.votes
+        if asked is None or bundle is None or votes is None:
+            return None
+        ticks = asked.ticks
+        probabilities, disagreement = bundle.ensemble.blend(votes)
+        decided = self.policy.decide(
+            ticks.sid, ticks.ts, ticks.bid, ticks.ask, asked.spread, asked.status, probabilities,
+            bundle.manifest.policy, len(self.symbols),
+        )
+        return Decisions(ticks, asked.horizon, asked.width, votes, probabilities, disagreement, *decided)
+
+
+def _at_or_below(ticks: TickBatch, tail: Position) -> int:
+    """How many rows, from the first, lie at or below a position (rows are in position order)."""
+    (major, minor), ordinal = tail
+    below = (ticks.major < major) | (
+        (ticks.major == major) & ((ticks.minor < minor) | ((ticks.minor == minor) & (ticks.ordinal <= ordinal)))
+    )
+    return int(below.sum())

@@ -1,0 +1,75 @@
+"""Takeover: from a granted epoch to a partition that stands exactly where the last owner's published work ends.
+
+Fence (the epoch does that), read the tail, load the newest checkpoint the log vouches for, read the log from there.
+Up to the tail the published decisions are read back, never computed again; after it the ensemble is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from ..instruments import Instruments
+from ..registry.bundle import Bundle
+from ..transports.base import Log, Topic
+from ..types import SIDES, Position, TickBatch
+from .checkpoint import Checkpoints
+from .state import Partition, Published
+
+PAGE = 1000
+"""Signals read back at a time."""
+
+
+class _Said(msgspec.Struct):
+    side: str
+
+
+_said = msgspec.json.Decoder(_Said)
+
+
+def take_over(
+    number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str], Bundle], rules: Instruments,
+    warm: Callable[[int], TickBatch | None],
+) -> Partition:
+    """load: a verified bundle by version. warm: ticks that fill the state of a partition that has no checkpoint yet.
+
+    Raises TransportUnreachable (`checkpoint`, `readback` later on), ModelRefused, OwnershipLost.
+    """
+    part = Partition(number, epoch, rules)
+    part.tail = log.tail(number)
+    restored = checkpoints.load(number, part.tail)
+    if restored:
+        manifest = restored.manifest
+        for sid, (symbol, blob) in enumerate(zip(manifest.symbols, restored.blobs, strict=True)):
+            part.symbols.adopt(symbol.instrument)
+            part.restore(sid, blob)
+            part.policy.rows.restore(sid, symbol.policy)
+        part.upto = manifest.cursor
+        if manifest.bundle:
+            part.activate(manifest.k, load(manifest.bundle))
+    else:
+        _warm_up(part, log, checkpoints, warm(number))
+    part.past = _read_back(log, number, part.record_end, part.tail)
+    return part
+
+
+def _warm_up(part: Partition, log: Log, checkpoints: Checkpoints, ticks: TickBatch | None) -> None:
+    """Fill the state without asking; the state is a checkpoint at once, so that a restart needs no files."""
+    if ticks is None or not len(ticks):
+        return
+    log.publish(part.number, part.epoch, [], checkpoints.stage(part, part.warm(ticks), part.tail))
+
+
+def _read_back(log: Log, number: int, after: Position, tail: Position) -> Iterator[Published]:
+    """Published decisions after a position up to the tail, a page at a time, as they are asked for."""
+    at = after
+    while at < tail:
+        page = log.published(number, Topic.SIGNALS, at, PAGE)
+        if not page:
+            return
+        for position, record in page:
+            if position > tail:
+                return
+            yield Published(position, SIDES.index(_said.decode(record).side))
+        at = page[-1][0]

@@ -1,0 +1,134 @@
+"""A bundle ready to answer: verified, its experts built from their files, its golden rows replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import zip_longest
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ModelRefused
+from ..instruments import Instruments
+from ..manifest import Manifest
+from ..runtimes.base import Runtime
+from ..runtimes.ensemble import Ensemble
+from ..runtimes.forest.layout import Forest
+from ..runtimes.forest.scalar import ForestRuntime
+from ..types import CLASSES
+from .store import Registry
+
+TOLERANCE = 1e-6
+"""Largest difference between a golden probability and its replay."""
+
+
+class Bundle(NamedTuple):
+    """What the engine answers with. It never changes."""
+
+    version: str
+    digest: str
+    """sha256 of manifest.json, as an `activate` record names it."""
+    manifest: Manifest
+    ensemble: Ensemble
+
+
+def load_bundle(registry: Registry, name: str, digest: str | None = None) -> Bundle:
+    """Verify a version (or alias), build its ensemble, replay its golden rows.
+
+    digest: the sha256 of manifest.json that an `activate` record promised. Raises ModelRefused as `Registry.read`
+    does, and `other_bundle` (this number holds another bundle than the one activated), `runtime_unknown`, `format`,
+    `golden` (an expert here answers otherwise than where it was trained).
+    """
+    contents = registry.read(name)
+    manifest = contents.manifest
+    if digest is not None and digest != contents.digest:
+        raise ModelRefused(
+            "other_bundle", f"bundle {manifest.version} of {registry.folder} isn't the one that was activated",
+            hint="point `[registry] path` at the registry, or a full copy of it, from which it was activated",
+        )
+    ensemble = Ensemble(_runtimes(manifest, contents.files), manifest.experts, manifest=manifest)
+    _replay_golden(manifest, ensemble)
+    return Bundle(manifest.version, contents.digest, manifest, ensemble)
+
+
+def _forests(files: dict[str, bytes]) -> Runtime:
+    return ForestRuntime({name: Forest.from_bytes(content) for name, content in files.items()})
+
+
+_BUILDERS: dict[str, Callable[[dict[str, bytes]], Runtime]] = {"forest": _forests}
+"""By the manifest's `runtime`: from {expert: content of its file} to the one that answers for them all."""
+
+
+def _runtimes(manifest: Manifest, files: dict[str, bytes]) -> list[Runtime]:
+    wanted: dict[str, dict[str, bytes]] = {}
+    for expert in manifest.experts:
+        wanted.setdefault(expert.runtime, {})[expert.name] = files[expert.file]
+    for runtime, experts in wanted.items():
+        if runtime not in _BUILDERS:
+            raise ModelRefused(
+                "runtime_unknown",
+                f"bundle {manifest.version}: this engine has no runtime {runtime!r} for {', '.join(experts)}",
+                hint=f"it has {', '.join(_BUILDERS)}: upgrade the engine, or train without these experts",
+            )
+    return [_BUILDERS[runtime](experts) for runtime, experts in wanted.items()]
+
+
+def _replay_golden(manifest: Manifest, ensemble: Ensemble) -> None:
+    golden, width = manifest.golden, len(manifest.features.names)
+    if (
+        manifest.classes != list(CLASSES)
+        or len(golden.rows) != len(golden.probabilities)
+        or any(len(row) != width for row in golden.rows)
+    ):
+        raise ModelRefused(
+            "format", f"bundle {manifest.version}: classes, features and golden rows don't fit together",
+            hint="train again; a bundle like this is the trainer's error",
+        )
+    if not golden.rows:
+        raise ModelRefused(
+            "golden", f"bundle {manifest.version} has no golden rows to replay", hint="train again with this trainer"
+        )
+    rows = np.array([[np.nan if x is None else x for x in row] for row in golden.rows], np.float32)
+    difference = np.abs(ensemble.predict_proba(rows) - np.array(golden.probabilities)).max()
+    if not difference <= TOLERANCE:  # also for NaN
+        raise ModelRefused(
+            "golden",
+            f"bundle {manifest.version}: its golden rows give other probabilities here, by up to {difference:.2g}",
+            hint="engine and trainer must be of matching versions; train again with this one",
+        )
+
+
+def check_features(manifest: Manifest, fingerprint: str, instruments: Instruments) -> None:
+    """Whether this engine computes and counts what the bundle was trained on.
+
+    fingerprint: of the engine's own features. Raises ModelRefused `features_differ`, `instruments_differ`.
+    """
+    trained = manifest.features.fingerprint
+    if trained != fingerprint:
+        raise ModelRefused(
+            "features_differ",
+            f"bundle {manifest.version} was trained on features {trained}, this engine computes {fingerprint}",
+            hint="run the engine version that trained it, or train again with this one",
+        )
+    difference = _first_difference(manifest.instruments, instruments)
+    if difference:
+        raise ModelRefused(
+            "instruments_differ", f"bundle {manifest.version} counts prices otherwise than this engine: {difference}",
+            hint="set `[instruments]` as it was in training, or train again under the present rules",
+        )
+
+
+def _first_difference(trained: dict[str, object], instruments: Instruments) -> str:
+    """In words, or empty. The order of the rules counts: the first that matches a symbol is its rule."""
+    ours = instruments.to_dict()
+    rules = trained.get("rules")
+    for theirs, mine in zip_longest(rules.items() if isinstance(rules, dict) else (), ours["rules"].items()):
+        if theirs != mine:
+            return f"{_rule(theirs)} in training, {_rule(mine)} here"
+    if trained != ours:
+        return f"closed = {trained.get('closed')} in training, {ours['closed']} here"
+    return ""
+
+
+def _rule(rule: tuple[str, object] | None) -> str:
+    return "no such rule" if rule is None else f"{rule[0]!r} = {rule[1]}"

@@ -1,0 +1,162 @@
+"""The seam of the log: what the engine, its clients and the trainer ask of a transport.
+
+Who calls what, when. Producers call `append`, at any time, from any process. Whoever holds the private key calls
+`append_control` and then `append(kind=Kind.CONTROL)` for every partition. An engine calls `claim` and gets an epoch;
+from then on, and only until a call raises OwnershipLost, it may call `beat`, `stage`, `publish`, `unstage` with that
+epoch. After OwnershipLost it never writes to that partition again. `read` and everything a reader calls needs no
+ownership. `close` is the last call; a closed log answers nothing.
+
+What holds, whatever the transport (tests/contract/test_transport.py asks every one of them):
+
+- Records of a partition are read in append order; `read` after a cursor never skips and never repeats.
+- At most one epoch can publish: a write with a lower epoch than the highest seen is refused whole.
+- One `publish` is one step: its records and its checkpoint appear together or not at all, positions rise strictly
+  over all topics of a partition, and a repeat is refused.
+- `tail` is the highest position of all topics. Silence or an error is raised, never answered as "nothing published".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from ..types import Cursor, Entry, Kind, Position
+
+
+class Topic(StrEnum):
+    """What an owner publishes, one stream per partition each."""
+
+    SIGNALS = "signals"
+    REJECTS = "rejects"
+
+
+class Record(NamedTuple):
+    """One record of a publish step."""
+
+    topic: Topic
+    position: Position
+    payload: bytes
+
+
+class Ownership(NamedTuple):
+    """Who holds a partition, as last written: `beat` rises while the owner lives. Epoch 0: nobody ever did."""
+
+    epoch: int
+    owner: str
+    beat: int
+
+
+class Log(ABC):
+    """One log of `partitions` partitions, seen by one deployment."""
+
+    url: str
+    deployment: str
+    identity: str
+    """Random, written once when the log was created (32 hex digits)."""
+    partitions: int
+
+    # ---- producers
+
+    @abstractmethod
+    def append(self, partition: int, payloads: Sequence[bytes], kind: Kind = Kind.TICKS) -> list[Cursor]:
+        """Store records at the end of a partition, in order; returns their cursors once the log holds them."""
+
+    # ---- control records: the one partition of `models`
+
+    @abstractmethod
+    def controls(self) -> list[tuple[int, bytes]]:
+        """Every record of `models` after the log's identity: (k, payload), k rising from 2."""
+
+    @abstractmethod
+    def append_control(self, k: int, payload: bytes) -> bool:
+        """Store a record at exactly k, which must be the next free one. False: somebody else took k first."""
+
+    # ---- the owner of a partition
+
+    @abstractmethod
+    def ownership(self, partition: int) -> Ownership:
+        """Who holds the partition."""
+
+    @abstractmethod
+    def claim(self, partition: int, owner: str, seen: Ownership) -> int | None:
+        """Become the owner: the new epoch, or None.
+
+        Granted at once if nobody ever held it or the holder has this very name; else only if the partition's
+        (epoch, beat) still equal `seen` (the claimant has watched them stand still for the lease).
+        """
+
+    @abstractmethod
+    def beat(self, partition: int, epoch: int) -> None:
+        """Show that the owner lives. Raises OwnershipLost."""
+
+    @abstractmethod
+    def publish(
+        self, partition: int, epoch: int, records: Sequence[Record], checkpoint: bytes | None = None,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        """One fenced step: records in rising position order, then the checkpoint's manifest.
+
+        May return before the log has answered; `done` is called when it has. At most two steps are on their way.
+        Raises OwnershipLost (this step's or an earlier one's refusal), TransportUnreachable with code `repeat`
+        for a position at or below the tail; then nothing of the step was written.
+        """
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Wait for the answers of every step on its way; raises what they say."""
+
+    @abstractmethod
+    def stage(self, partition: int, epoch: int, blobs: Mapping[str, bytes]) -> None:
+        """Store a checkpoint's blobs by name in small writes, ahead of the step that names them. Raises OwnershipLost."""
+
+    @abstractmethod
+    def staged(self, partition: int, names: Iterable[str]) -> list[bytes | None]:
+        """The blobs of these names, None where there is none."""
+
+    @abstractmethod
+    def unstage(self, partition: int, epoch: int, keep: Iterable[str]) -> None:
+        """Forget every blob of the partition that isn't in `keep`. Raises OwnershipLost."""
+
+    # ---- readers
+
+    @abstractmethod
+    def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
+        """Up to `count` records per partition after the given cursors; waits up to `block_ms` when there are none.
+
+        Only partitions that have records appear. Fewer than `count` means: the partition had no more at hand.
+        """
+
+    @abstractmethod
+    def entry(self, partition: int, cursor: Cursor) -> Entry | None:
+        """The record at a cursor, or None."""
+
+    @abstractmethod
+    def tail(self, partition: int) -> Position:
+        """The highest published position over all topics; NOWHERE if nothing was ever published."""
+
+    @abstractmethod
+    def published(
+        self, partition: int, topic: Topic, after: Position, count: int, block_ms: int = 0
+    ) -> list[tuple[Position, bytes]]:
+        """Up to `count` records of a topic after a position (NOWHERE: from the first), in order."""
+
+    @abstractmethod
+    def checkpoints(self, partition: int) -> list[bytes]:
+        """The manifests of the newest checkpoints, newest first, KEPT deep at most."""
+
+    @abstractmethod
+    def format(self, cursor: Cursor) -> str | int:
+        """How this transport writes a cursor in a signal's `log` part."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections; an embedded server whose last user leaves is stopped."""
+
+
+KEPT = 3
+"""Checkpoints kept per partition."""
+
+STEP = 512
+"""Most records in one publish step."""

@@ -1,0 +1,263 @@
+"""A log in this process: the same promises as any other transport, kept in plain lists.
+
+Several `MemoryLog` of one URL are doors to the same records, so that an engine, a feed and a client of one process
+meet as they would over a server; when the last of them is closed, the records are gone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter, lt
+from threading import Condition, Lock
+from weakref import WeakValueDictionary
+
+from ..errors import InputRefused, OwnershipLost, TransportUnreachable
+from ..types import NOWHERE, START, Cursor, Entry, Kind, Position, TickBatch
+from .base import KEPT, Log, Ownership, Record, Topic
+
+_place = itemgetter(0)                 # of an entry its cursor, of a published record its position
+
+NOBODY = Ownership(0, "", 0)
+
+
+@dataclass
+class _Owned:
+    """What one deployment keeps of one partition."""
+
+    ownership: Ownership = NOBODY
+    topics: dict[Topic, list[tuple[Position, bytes]]] = field(default_factory=lambda: {topic: [] for topic in Topic})
+    checkpoints: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT))
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def tail(self) -> Position:
+        return max((records[-1][0] for records in self.topics.values() if records), default=NOWHERE)
+
+
+class _Records:
+    """What the log holds. `changed` guards it all and wakes those who wait for more."""
+
+    def __init__(self, partitions: int, identity: str | None) -> None:
+        self.identity = identity or secrets.token_hex(16)
+        self.ticks: list[list[Entry]] = [[] for _ in range(partitions)]
+        self.controls: list[bytes] = []
+        self.owned: dict[str, list[_Owned]] = {}
+        self.changed = Condition()
+
+
+_doors = Lock()
+_known: WeakValueDictionary[str, _Records] = WeakValueDictionary()
+
+
+def open_log(url: str, deployment: str, create: int | None) -> Log:
+    """The log of this URL in this process. Raises TransportUnreachable, code `no_log`."""
+    with _doors:
+        records = _known.get(url)
+        if records is None:
+            if create is None:
+                raise TransportUnreachable(
+                    "no_log", f"there is no log at {url} in this process",
+                    hint="a log in memory lives in the process that creates it (tocsin run engine, tocsin feed); "
+                    "to meet another process name redis+embedded://DIR",
+                )
+            records = _known[url] = _Records(create, None)
+        return MemoryLog(deployment=deployment, url=url, records=records)
+
+
+def create_log(url: str, partitions: int) -> Log:
+    """A new log. Raises TransportUnreachable, code `log_exists`."""
+    with _doors:
+        if url in _known:
+            raise TransportUnreachable("log_exists", f"{url} already holds a log", hint="use it, or name another URL")
+        records = _known[url] = _Records(partitions, None)
+        return MemoryLog(url=url, records=records)
+
+
+class MemoryLog(Log):
+    """A log of its own, or (with `records`) one more door to a log that is there. May be used from several threads."""
+
+    def __init__(
+        self, partitions: int = 4, deployment: str = "main", identity: str | None = None, *,
+        url: str = "memory://", records: _Records | None = None,
+    ) -> None:
+        self._records: _Records | None = _Records(partitions, identity) if records is None else records
+        self.url = url
+        self.deployment = deployment
+        self.identity = self._records.identity
+        self.partitions = len(self._records.ticks)
+        self._owned = self._records.owned.setdefault(deployment, [_Owned() for _ in range(self.partitions)])
+
+    @property
+    def _log(self) -> _Records:
+        if self._records is None:
+            raise TransportUnreachable("closed", f"the log {self.url} has been closed", hint="open it again")
+        return self._records
+
+    # ---- producers
+
+    def append(
+        self, partition: int, payloads: Sequence[bytes | TickBatch], kind: Kind = Kind.TICKS,
+        cursors: Sequence[Cursor] | None = None,
+    ) -> list[Cursor]:
+        """As in the seam. `payloads` may be TickBatches (Kind.ROWS); `cursors`: theirs, rising, instead of the next.
+
+        Raises InputRefused, code `cursor`, for cursors that don't rise.
+        """
+        log = self._log
+        with log.changed:
+            entries = log.ticks[partition]
+            last = entries[-1].cursor if entries else START
+            if cursors is None:
+                cursors = [(last[0], last[1] + n) for n in range(1, len(payloads) + 1)]
+            elif not all(map(lt, [last, *cursors], cursors)):
+                raise InputRefused(
+                    "cursor", f"cursors must rise above {last}, got {list(cursors)[:4]}",
+                    hint="a record's cursor is (0, its last row); START stands before the first record",
+                )
+            entries += [Entry(cursor, kind, payload) for cursor, payload in zip(cursors, payloads, strict=True)]
+            log.changed.notify_all()
+        return list(cursors)
+
+    # ---- control records
+
+    def controls(self) -> list[tuple[int, bytes]]:
+        log = self._log
+        with log.changed:
+            return list(enumerate(log.controls, 2))
+
+    def append_control(self, k: int, payload: bytes) -> bool:
+        log = self._log
+        with log.changed:
+            free = len(log.controls) + 2
+            if k > free:
+                raise InputRefused("control_order", f"control record {k} would leave a hole: {free} is the next")
+            if k < free:
+                return False
+            log.controls.append(payload)
+            return True
+
+    # ---- the owner of a partition
+
+    def ownership(self, partition: int) -> Ownership:
+        with self._log.changed:
+            return self._owned[partition].ownership
+
+    def claim(self, partition: int, owner: str, seen: Ownership) -> int | None:
+        with self._log.changed:
+            owned = self._owned[partition]
+            held = owned.ownership
+            if held.epoch > 0 and held.owner != owner and (held.epoch, held.beat) != (seen.epoch, seen.beat):
+                return None
+            owned.ownership = Ownership(held.epoch + 1, owner, 0)
+            return held.epoch + 1
+
+    def beat(self, partition: int, epoch: int) -> None:
+        with self._log.changed:
+            owned = self._fenced(partition, epoch)
+            owned.ownership = owned.ownership._replace(beat=owned.ownership.beat + 1)
+
+    def publish(
+        self, partition: int, epoch: int, records: Sequence[Record], checkpoint: bytes | None = None,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        """As in the seam; the answer is there at once, so `done` is called before this returns."""
+        log = self._log
+        with log.changed:
+            owned = self._fenced(partition, epoch)
+            positions = [owned.tail, *(record.position for record in records)]
+            if not all(map(lt, positions, positions[1:])):
+                raise TransportUnreachable(
+                    "repeat", f"the positions of a step for partition {partition} don't rise above {owned.tail}",
+                    hint="two engines with one epoch, or a step published twice: nothing of it was written",
+                )
+            for topic, position, payload in records:
+                owned.topics[topic].append((position, payload))
+            if checkpoint:
+                owned.checkpoints.appendleft(checkpoint)
+            log.changed.notify_all()
+        if done:
+            done()
+
+    def settle(self) -> None:
+        """Nothing is ever on its way."""
+
+    def stage(self, partition: int, epoch: int, blobs: Mapping[str, bytes]) -> None:
+        with self._log.changed:
+            self._fenced(partition, epoch).blobs.update(blobs)
+
+    def staged(self, partition: int, names: Iterable[str]) -> list[bytes | None]:
+        with self._log.changed:
+            return [self._owned[partition].blobs.get(name) for name in names]
+
+    def unstage(self, partition: int, epoch: int, keep: Iterable[str]) -> None:
+        with self._log.changed:
+            blobs = self._fenced(partition, epoch).blobs
+            for name in blobs.keys() - set(keep):
+                del blobs[name]
+
+    def _fenced(self, partition: int, epoch: int) -> _Owned:
+        """What the owner with this epoch may write to; a higher epoch than the highest seen becomes it."""
+        owned = self._owned[partition]
+        if epoch < owned.ownership.epoch:
+            raise OwnershipLost(
+                "fenced", f"partition {partition} of {self.deployment!r} is owned with epoch {owned.ownership.epoch}, "
+                f"ours is {epoch}", hint="another engine has taken over; nothing of this step was written",
+            )
+        if epoch > owned.ownership.epoch:
+            owned.ownership = owned.ownership._replace(epoch=epoch)
+        return owned
+
+    # ---- readers
+
+    def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
+        log = self._log
+
+        def at_hand() -> dict[int, list[Entry]]:
+            found = {}
+            for partition, cursor in after.items():
+                entries = log.ticks[partition]
+                first = bisect_right(entries, cursor, key=_place)
+                if first < len(entries):
+                    found[partition] = entries[first:first + count]
+            return found
+
+        with log.changed:
+            return log.changed.wait_for(at_hand, block_ms / 1000) if after else {}
+
+    def entry(self, partition: int, cursor: Cursor) -> Entry | None:
+        log = self._log
+        with log.changed:
+            entries = log.ticks[partition]
+            first = bisect_right(entries, cursor, key=_place) - 1
+            return entries[first] if first >= 0 and entries[first].cursor == cursor else None
+
+    def tail(self, partition: int) -> Position:
+        with self._log.changed:
+            return self._owned[partition].tail
+
+    def published(
+        self, partition: int, topic: Topic, after: Position, count: int, block_ms: int = 0
+    ) -> list[tuple[Position, bytes]]:
+        log = self._log
+        records = self._owned[partition].topics[topic]
+
+        def at_hand() -> list[tuple[Position, bytes]]:
+            first = bisect_right(records, after, key=_place)
+            return records[first:first + count]
+
+        with log.changed:
+            return log.changed.wait_for(at_hand, block_ms / 1000)
+
+    def checkpoints(self, partition: int) -> list[bytes]:
+        with self._log.changed:
+            return list(self._owned[partition].checkpoints)
+
+    def format(self, cursor: Cursor) -> str | int:
+        return cursor[1]
+
+    def close(self) -> None:
+        self._records = None

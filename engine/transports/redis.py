@@ -1,0 +1,487 @@
+"""A log in Redis (or Valkey): streams, and scripts that fence every write of an owner.
+
+Keys of a partition, all under one hash tag: streams `ticks.{p}`, `signals.<deployment>.{p}`,
+`rejects.<deployment>.{p}`, hash `owner.<deployment>.{p}`, list `checkpoints.<deployment>.{p}`, hash
+`blobs.<deployment>.{p}`. One stream `models`, whose record 1-0 says what the log is and whose record k-0 is control
+record k. A tick's cursor is its id; what is published about it has the id `ms-(seq·2³²+ordinal)`, so that a position
+is an id and Redis itself refuses repeats. Ids have 64 bits: never a number in Lua, whose numbers have 53.
+
+A write whose outcome is unknown (a time-out, a lost connection) is never sent again. Scripts are sent whole (EVAL):
+measured no slower than by digest, and then a server that has forgotten its scripts needn't be noticed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import lt
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from redis.exceptions import ResponseError
+
+from ..errors import InputRefused, TransportUnreachable, UsageError
+from ..redis_server import EmbeddedServer, with_server
+from ..types import LAST_ORDINAL, NOWHERE, Cursor, Entry, Kind, Position
+from .base import KEPT, Log, Ownership, Record, Topic
+from .redis_client import Client
+
+T = TypeVar("T")
+
+FORMAT = b"1"
+"""Of the keys and records above; a log of another format is refused."""
+
+BLOCK_MS = 2000
+"""Longest wait asked of the server at once, well below the connection's time-out; longer waits are several."""
+
+DEPTH = 2
+"""Publish steps on their way: the server writes one while the engine computes the next."""
+
+CHUNK = 256 * 1024
+"""bytes, about: what one script writes of blobs or ticks, so that nobody else waits long for the server."""
+
+EMBEDDED = "redis+embedded://"
+
+_FIELD = {Kind.TICKS: b"t", Kind.CONTROL: b"c"}
+_KIND = {name: kind for kind, name in _FIELD.items()}
+
+_FENCE = """
+local held, mine = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0'), tonumber(ARGV[1])
+if mine < held then return redis.error_reply('FENCED ' .. KEYS[1] .. ' ' .. held) end
+if mine > held then redis.call('HSET', KEYS[1], 'epoch', mine) end
+"""
+
+# ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, records per topic, then id and payload each.
+# Scripts don't roll back: everything is checked before the first write. The checkpoint comes last.
+_PUBLISH = _FENCE + """
+local function above(a, b)
+  local am, as = string.match(a, '(%d+)-(%d+)')
+  local bm, bs = string.match(b, '(%d+)-(%d+)')
+  if am == bm then am, bm = as, bs end
+  if #am == #bm then return am > bm end
+  return #am > #bm
+end
+local tail = '0-0'
+for k = 3, #KEYS do
+  local newest = redis.call('XREVRANGE', KEYS[k], '+', '-', 'COUNT', 1)[1]
+  if newest and above(newest[1], tail) then tail = newest[1] end
+end
+if ARGV[2] ~= '' and ARGV[2] ~= tail then return redis.error_reply('BROKEN ' .. KEYS[1] .. ' ' .. tail) end
+local i = #KEYS + 2
+for k = 3, #KEYS do
+  local n = tonumber(ARGV[k + 1])
+  if n > 0 and not above(ARGV[i], tail) then return redis.error_reply('REPEAT ' .. KEYS[1] .. ' ' .. tail) end
+  i = i + 2 * n
+end
+i = #KEYS + 2
+for k = 3, #KEYS do
+  for _ = 1, tonumber(ARGV[k + 1]) do
+    redis.call('XADD', KEYS[k], ARGV[i], 'v', ARGV[i + 1])
+    i = i + 2
+  end
+end
+if ARGV[3] ~= '' then
+  redis.call('LPUSH', KEYS[2], ARGV[3])
+  redis.call('LTRIM', KEYS[2], 0, KEPT - 1)
+end
+return 1
+""".replace("KEPT", str(KEPT))
+
+_CLAIM = """
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'beat')
+local epoch, beat = held[1] or '0', held[3] or '0'
+if epoch ~= '0' and held[2] ~= ARGV[1] and (epoch ~= ARGV[2] or beat ~= ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], 'epoch', epoch + 1, 'owner', ARGV[1], 'beat', 0)
+return epoch + 1
+"""
+
+_BEAT = _FENCE + "return redis.call('HINCRBY', KEYS[1], 'beat', 1)"
+
+_STAGE = _FENCE + "for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end return 1"
+
+_UNSTAGE = _FENCE + "for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end return 1"
+
+_APPEND = """
+local ids = {}
+for i = 2, #ARGV do ids[i - 1] = redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i]) end
+return ids
+"""
+
+_APPEND_CONTROL = """
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local free, k = string.match(newest[1], '%d+') + 1, tonumber(ARGV[1])
+if k == free then redis.call('XADD', KEYS[1], k .. '-0', 'c', ARGV[2]) end
+return free
+"""
+
+
+def open_log(url: str, deployment: str, create: int | None) -> Log:
+    """The log of this URL. `create` counts for an embedded server only. Raises as `RedisLog`, and DeviceMissing."""
+    if not url.startswith(EMBEDDED):
+        return RedisLog(url, deployment)
+    folder = _folder(url)
+    if create is None and not folder.exists():
+        raise _no_log(url)             # asking leaves nothing behind
+    return _embedded(folder, deployment, create)
+
+
+def create_log(url: str, partitions: int) -> Log:
+    """A new log. Raises as `RedisLog`, and TransportUnreachable with code `log_exists`."""
+    embedded = url.startswith(EMBEDDED)
+    log = _embedded(_folder(url), "main", partitions) if embedded else RedisLog(url, create=partitions)
+    if not log.created:
+        log.close()
+        raise TransportUnreachable(
+            "log_exists", f"{log.url} already holds a log of {log.partitions} partitions", hint="use it or name another"
+        )
+    return log
+
+
+def _folder(url: str) -> Path:
+    folder = url.removeprefix(EMBEDDED)
+    if not folder:
+        raise UsageError("transport_url", f"{url} names no folder", hint="redis+embedded://.tocsin/log")
+    return Path(folder).expanduser()
+
+
+def _embedded(folder: Path, deployment: str, create: int | None) -> RedisLog:
+    server = with_server(folder)
+    try:
+        return RedisLog(f"unix://{quote(str(server.socket))}", deployment, create=create, server=server)
+    except BaseException:
+        server.close()
+        raise
+
+
+class _Step(NamedTuple):
+    """A publish step whose answer hasn't been read yet."""
+
+    partition: int
+    done: Callable[[], None] | None
+
+
+class RedisLog(Log):
+    """A log behind a redis://, rediss:// or unix:// URL.
+
+    One thread reads (`read`) and one publishes (`publish`, `settle`), each over a connection of its own; everything
+    else may be called from any thread. A refusal is raised when no step is on its way any more: the step of the call
+    that raises it was not sent.
+
+    Raises what `Client` raises; TransportUnreachable: `no_log`, `log_format`, `identity` (a lost connection was
+    answered by another log), `broken` (the step before, still on its way, was refused), `cursor`.
+    """
+
+    def __init__(
+        self, url: str, deployment: str = "main", *, prefix: str = "", create: int | None = None,
+        server: EmbeddedServer | None = None,
+    ) -> None:
+        """`prefix`: of every key (or in the URL, `?prefix=`). `create`: partitions of a new log if there is none.
+
+        `server`: left when the log is closed.
+        """
+        self._client = Client(url)
+        self._ask = self._client.ask
+        self._reader, self._writer = self._client.connection(), self._client.connection()
+        self._sent: deque[_Step] = deque()
+        self._last: dict[int, bytes] = {}
+        self._server = server
+        self.url = f"{EMBEDDED}{server.folder}" if server else self._client.shown
+        self.deployment = deployment
+        prefix = prefix or self._client.prefix
+        self._models = f"{prefix}models".encode()
+
+        mine = secrets.token_hex(16)
+        try:
+            about = self._about() or (self._create(mine, create) if create else None)
+            if about is None:
+                raise _no_log(self.url)
+            if about.get(b"format") != FORMAT:
+                raise TransportUnreachable(
+                    "log_format", f"the log at {self.url} has format {about.get(b'format')!r}, not {FORMAT!r}",
+                    hint="read it with the version of tocsin that wrote it",
+                )
+        except BaseException:
+            self._client.close()
+            raise
+        self.identity = about[b"identity"].decode()
+        self.created = self.identity == mine
+        self.partitions = int(about[b"partitions"])
+        self._client.greet = self._recognise
+
+        def keys(topic: str) -> list[bytes]:
+            return [f"{prefix}{topic}.{{{p}}}".encode() for p in range(self.partitions)]
+
+        self._ticks = keys("ticks")
+        self._owner, self._checkpoints, self._blobs = (
+            keys(f"{what}.{deployment}") for what in ("owner", "checkpoints", "blobs")
+        )
+        self._topics = {topic: keys(f"{topic}.{deployment}") for topic in Topic}
+
+    # ---- producers
+
+    def append(self, partition: int, payloads: Sequence[bytes], kind: Kind = Kind.TICKS) -> list[Cursor]:
+        if kind not in _FIELD:
+            raise InputRefused("kind", f"{kind.name} records can't leave their process", hint="encode them as a frame")
+        cursors: list[Cursor] = []
+        for chunk in _chunks(payloads, len):
+            ids = self._ask("EVAL", _APPEND, 1, self._ticks[partition], _FIELD[kind], *chunk)
+            cursors += map(_cursor, ids)
+        return cursors
+
+    # ---- control records
+
+    def controls(self) -> list[tuple[int, bytes]]:
+        answer = self._ask("XRANGE", self._models, "2-0", "+")
+        return [(_cursor(ident)[0], fields[1]) for ident, fields in answer]
+
+    def append_control(self, k: int, payload: bytes) -> bool:
+        free = self._ask("EVAL", _APPEND_CONTROL, 1, self._models, k, payload)
+        if k > free:
+            raise InputRefused("control_order", f"control record {k} would leave a hole: {free} is the next")
+        return bool(k == free)
+
+    # ---- the owner of a partition
+
+    def ownership(self, partition: int) -> Ownership:
+        epoch, owner, beat = self._ask("HMGET", self._owner[partition], "epoch", "owner", "beat")
+        return Ownership(int(epoch or 0), (owner or b"").decode(), int(beat or 0))
+
+    def claim(self, partition: int, owner: str, seen: Ownership) -> int | None:
+        epoch = self._ask("EVAL", _CLAIM, 1, self._owner[partition], owner, seen.epoch, seen.beat)
+        self._last.pop(partition, None)
+        return epoch or None
+
+    def beat(self, partition: int, epoch: int) -> None:
+        self._ask("EVAL", _BEAT, 1, self._owner[partition], epoch)
+
+    def publish(
+        self, partition: int, epoch: int, records: Sequence[Record], checkpoint: bytes | None = None,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        """As in the seam. A step is refused if the one before it, still on its way, was: nothing is ever left out."""
+        positions = [record.position for record in records]
+        if not all(map(lt, positions, positions[1:])):
+            raise TransportUnreachable(
+                "repeat", f"the positions of a step for partition {partition} don't rise",
+                hint="nothing of it was written",
+            )
+        parts: dict[Topic, list[bytes]] = {topic: [] for topic in Topic}
+        last = self._last.get(partition, b"")
+        before = last
+        for topic, position, payload in records:
+            last = _id(position)
+            parts[topic] += last, payload
+        streams = (self._topics[topic][partition] for topic in Topic)
+        keys = (self._owner[partition], self._checkpoints[partition], *streams)
+        counts = (len(part) // 2 for part in parts.values())
+        with self._client.coded():
+            self._await(DEPTH - 1)
+            self._sent.append(_Step(partition, done))
+            self._last[partition] = last
+            try:
+                self._writer.send_command(
+                    "EVAL", _PUBLISH, len(keys), *keys, epoch, before, checkpoint or b"", *counts,
+                    *(item for part in parts.values() for item in part),
+                )
+            except BaseException:
+                self._sent.clear()
+                raise
+
+    def settle(self) -> None:
+        with self._client.coded():
+            self._await(0)
+
+    def _await(self, left: int) -> None:
+        """Read answers until only `left` steps are on their way; after a refusal until none is, then raise it."""
+        refusal: ResponseError | None = None
+        while len(self._sent) > (0 if refusal else left):
+            step = self._sent.popleft()
+            try:
+                self._writer.read_response()
+            except ResponseError as error:
+                if refusal is None:
+                    refusal = error
+                    self._last.pop(step.partition, None)
+                continue
+            except BaseException:
+                self._sent.clear()     # what became of them is unknown, and their answers will never come
+                raise
+            if step.done:
+                step.done()
+        if refusal is not None:
+            raise refusal
+
+    def stage(self, partition: int, epoch: int, blobs: Mapping[str, bytes]) -> None:
+        for chunk in _chunks(blobs.items(), lambda item: len(item[1])):
+            self._ask(
+                "EVAL", _STAGE, 2, self._owner[partition], self._blobs[partition], epoch,
+                *(part for item in chunk for part in item),
+            )
+
+    def staged(self, partition: int, names: Iterable[str]) -> list[bytes | None]:
+        wanted = list(names)
+        found: list[bytes | None] = []
+        for first in range(0, len(wanted), 16):
+            found += self._ask("HMGET", self._blobs[partition], *wanted[first:first + 16])
+        return found
+
+    def unstage(self, partition: int, epoch: int, keep: Iterable[str]) -> None:
+        kept = {name.encode() for name in keep}
+        doomed = [name for name in self._ask("HKEYS", self._blobs[partition]) if name not in kept]
+        for chunk in _chunks(doomed, len):
+            self._ask("EVAL", _UNSTAGE, 2, self._owner[partition], self._blobs[partition], epoch, *chunk)
+
+    # ---- readers
+
+    def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
+        if not after:
+            return {}
+        of = {self._ticks[partition]: partition for partition in after}
+        with self._client.coded():
+            answer = _xread(self._ask_reader, of, [b"%d-%d" % cursor for cursor in after.values()], count, block_ms)
+        return {of[key]: _entries(records) for key, records in answer}
+
+    def _ask_reader(self, *command: Any) -> Any:
+        self._reader.send_command(*command)
+        return self._reader.read_response()
+
+    def entry(self, partition: int, cursor: Cursor) -> Entry | None:
+        ident = b"%d-%d" % cursor
+        entries = _entries(self._ask("XRANGE", self._ticks[partition], ident, ident))
+        return entries[0] if entries else None
+
+    def tail(self, partition: int) -> Position:
+        newest = (self._ask("XREVRANGE", keys[partition], "+", "-", "COUNT", 1) for keys in self._topics.values())
+        return max((_position(records[0][0]) for records in newest if records), default=NOWHERE)
+
+    def published(
+        self, partition: int, topic: Topic, after: Position, count: int, block_ms: int = 0
+    ) -> list[tuple[Position, bytes]]:
+        ident = b"0-0" if after == NOWHERE else _id(after)
+        answer = _xread(self._ask, [self._topics[topic][partition]], [ident], count, block_ms)
+        return [(_position(ident), fields[1]) for _, records in answer for ident, fields in records]
+
+    def checkpoints(self, partition: int) -> list[bytes]:
+        return list(self._ask("LRANGE", self._checkpoints[partition], 0, KEPT - 1))
+
+    def format(self, cursor: Cursor) -> str | int:
+        return f"{cursor[0]}-{cursor[1]}"
+
+    def close(self) -> None:
+        """As in the seam. Steps still on their way aren't waited for: `settle` first."""
+        self._sent.clear()
+        self._reader.disconnect()
+        self._writer.disconnect()
+        self._client.close()
+        if self._server:
+            self._server.close()
+
+    # ---- which log this is
+
+    def _about(self) -> dict[bytes, bytes] | None:
+        """What the log's first record says of it, None if there is no log."""
+        answer = self._ask("XRANGE", self._models, "1-0", "1-0")
+        return _fields(answer) if answer else None
+
+    def _create(self, identity: str, partitions: int) -> dict[bytes, bytes] | None:
+        """Make the log, unless somebody else just did: what its first record says then."""
+        try:
+            self._ask("XADD", self._models, "1-0", "identity", identity, "partitions", partitions, "format", FORMAT)
+        except TransportUnreachable:
+            about = self._about()
+            if about is None:
+                raise
+            return about
+        return self._about()
+
+    def _recognise(self, connection: Any) -> None:
+        """Refuse a connection to any other log than the one this object was opened on."""
+        connection.send_command("XRANGE", self._models, "1-0", "1-0")
+        answer = connection.read_response()
+        if not answer or _fields(answer)[b"identity"] != self.identity.encode():
+            raise TransportUnreachable(
+                "identity", f"{self.url} holds another log now than {self.identity}",
+                hint="somebody replaced the log: start again, or bring the old one back",
+            )
+
+
+# ---- ids
+
+
+def _id(position: Position) -> bytes:
+    (ms, seq), ordinal = position
+    if seq > LAST_ORDINAL or ordinal > LAST_ORDINAL:
+        raise TransportUnreachable(
+            "cursor", f"{position} doesn't fit a Redis id",
+            hint="the second number of a tick's id must be below 2^32, as in those that Redis gives",
+        )
+    return b"%d-%d" % (ms, seq << 32 | ordinal)
+
+
+def _position(ident: bytes) -> Position:
+    ms, low = _cursor(ident)
+    return Position((ms, low >> 32), low & LAST_ORDINAL)
+
+
+def _cursor(ident: bytes) -> Cursor:
+    ms, _, seq = ident.partition(b"-")
+    return int(ms), int(seq)
+
+
+# ---- records
+
+
+def _entries(records: list[tuple[bytes, list[bytes]]]) -> list[Entry]:
+    """What somebody wrote in another shape than ours is handed on whole, as ticks that no decoder will take."""
+    entries = []
+    for ident, fields in records:
+        head, _, seq = ident.partition(b"-")
+        ms = int(head)
+        kind = _KIND.get(fields[0])
+        if kind is None or len(fields) != 2:
+            kind, fields = Kind.TICKS, [b"", b" ".join(fields)]
+        entries.append(Entry((ms, int(seq)), kind, fields[1], ms * 1_000_000))
+    return entries
+
+
+def _fields(records: list[tuple[bytes, list[bytes]]]) -> dict[bytes, bytes]:
+    """The first record's."""
+    flat = records[0][1]
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _xread(
+    ask: Callable[..., Any], keys: Iterable[bytes], after: list[bytes], count: int, block_ms: int
+) -> list[tuple[bytes, list[tuple[bytes, list[bytes]]]]]:
+    """XREAD; a long wait is several, each shorter than the connection's own time-out."""
+    deadline = time.monotonic() + block_ms / 1000
+    while True:
+        left = min(int((deadline - time.monotonic()) * 1000), BLOCK_MS)
+        wait = ("BLOCK", left) if left > 0 else ()
+        answer = ask("XREAD", "COUNT", count, *wait, "STREAMS", *keys, *after)
+        if answer or left <= 0:
+            return answer or []
+
+
+def _chunks(items: Iterable[T], size: Callable[[T], int]) -> list[list[T]]:
+    """The items in order, in lists of about CHUNK bytes each; one list at least."""
+    chunks: list[list[T]] = [[]]
+    total = 0
+    for item in items:
+        if total >= CHUNK:
+            chunks.append([])
+            total = 0
+        chunks[-1].append(item)
+        total += size(item) + 64
+    return chunks
+
+
+def _no_log(url: str) -> TransportUnreachable:
+    create = "" if url.startswith(EMBEDDED) else "create it with `tocsin log create`, then "
+    return TransportUnreachable(
+        "no_log", f"there is no log at {url}",
+        hint=f"{create}start `tocsin feed` or `tocsin run engine` with this --transport",
+    )

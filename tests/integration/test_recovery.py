@@ -1,0 +1,221 @@
+"""Crashes at any call of the log: what is published afterwards is what would have been published without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import clock, pipeline
+from engine.errors import TransportUnreachable
+from engine.inbox import Granted, Inbox
+from engine.instruments import Instruments
+from engine.manifest import Policy
+from engine.partition import checkpoint, state
+from engine.partition.checkpoint import Checkpoints
+from engine.partition.state import Partition
+from engine.partition.takeover import take_over
+from engine.registry.bundle import Bundle
+from engine.transports.base import Topic
+from engine.transports.memory import MemoryLog
+from engine.types import NOWHERE, Entry, Kind, TickBatch
+from engine.watch.observer import Observer
+from engine.wire import frame
+from engine.wire.records import canonical
+from engine.wire.ticks import encode
+from engine.workers.inline import InlineWorkers
+from tests.made import made_ticks, speaking_bundle
+
+RULES = Instruments()
+HOLDS = Policy(0.3, -0.3, hysteresis=0.1)
+"""Few entries, long holds: a policy that forgets what it held says something else soon."""
+BUNDLES = {version: speaking_bundle("tick", version, int(version), HOLDS) for version in ("1", "2")}
+
+
+class Crash(Exception):
+    """Stands for SIGKILL: nothing after it runs."""
+
+
+class Follow:
+    """The control record's payload names the bundle; its signature is another test's business."""
+
+    def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle] | None:
+        k, version = entry.payload.decode().split(":")
+        return (int(k), BUNDLES[version]) if int(k) > followed else None
+
+    def load(self, version: str) -> Bundle:
+        return BUNDLES[version]
+
+
+class CrashingLog:
+    """Another door to the log; the call number `at` of it crashes, before or after it was done."""
+
+    def __init__(self, log: MemoryLog, at: int, after: bool) -> None:
+        self._log, self._left, self._after = log, at, after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._log, name)
+        if not callable(found) or name == "format":
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._left -= 1
+            if self._left == 0 and not self._after:
+                raise Crash
+            answer = found(*args, **kwargs)
+            if self._left == 0:
+                raise Crash
+            return answer
+
+        return call
+
+
+def run_engine(log: Any, every_ticks: int = 300, batch: int = 64, read: int = 3, warm: TickBatch | None = None) -> None:
+    """One life of an engine, until the log has nothing more."""
+    workers, follower = InlineWorkers(), Follow()
+    checkpoints = Checkpoints(log, clock.monotonic_ns)
+    inbox = Inbox(log, workers, "engine", stop=lambda: False, read=read, live=False)
+
+    def granted(event: Granted) -> Partition:
+        part = take_over(event.partition, event.epoch, log, checkpoints, follower.load, RULES, lambda number: warm)
+        inbox.seek(part.number, part.upto)
+        return part
+
+    with every(every_ticks):
+        pipeline.run(inbox, log, workers, checkpoints, follower, granted, Observer(), batch)  # type: ignore[arg-type]
+
+
+@contextmanager
+def every(ticks: int) -> Iterator[None]:
+    before = checkpoint.EVERY_TICKS
+    checkpoint.EVERY_TICKS = ticks
+    try:
+        yield
+    finally:
+        checkpoint.EVERY_TICKS = before
+
+
+def filled(ticks: TickBatch, rows: int) -> MemoryLog:
+    """A log of one partition: an activation, ticks in records of `rows`, another activation in their middle."""
+    log = MemoryLog(1)
+    log.append(0, [b"2:1"], Kind.CONTROL)
+    for at in range(0, len(ticks), rows):
+        if at <= len(ticks) // 2 < at + rows:
+            log.append(0, [b"3:2"], Kind.CONTROL)
+        piece = ticks[at:at + rows]
+        log.append(0, [encode(piece, 0) if rows == 1 else frame.pack(piece)])
+    log.append(0, [b"garbage"])
+    return log
+
+
+def published(log: MemoryLog, topic: Topic) -> list[bytes]:
+    return [canonical(record) for _, record in log.published(0, topic, NOWHERE, 10**9)]
+
+
+TICKS = made_ticks(2500, symbols=2, rate=0.1)
+
+
+def undisturbed(rows: int) -> dict[Topic, list[bytes]]:
+    log = filled(TICKS, rows)
+    run_engine(log)
+    return {topic: published(log, topic) for topic in Topic}
+
+
+EXPECTED = {rows: undisturbed(rows) for rows in (1, 200)}
+
+
+def crash_and_recover(rows: int, crashes: list[tuple[int, bool]], **life: Any) -> MemoryLog:
+    log = filled(TICKS, rows)
+    for at, after in crashes:
+        try:
+            run_engine(CrashingLog(log, at, after), **life)
+        except Crash:
+            continue
+    run_engine(log, **life)
+    return log
+
+
+@given(st.sampled_from([1, 200]), st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=6),
+       st.integers(1, 300), st.integers(1, 40))
+@settings(max_examples=40, deadline=None)
+def test_crashes_anywhere_change_no_byte(rows: int, crashes: list[tuple[int, bool]], batch: int, read: int) -> None:
+    log = crash_and_recover(rows, crashes, batch=batch, read=read)
+    for topic in Topic:
+        assert published(log, topic) == EXPECTED[rows][topic]
+
+
+def test_the_made_log_means_something() -> None:
+    for rows in (1, 200):
+        signals, rejects = (EXPECTED[rows][topic] for topic in (Topic.SIGNALS, Topic.REJECTS))
+        assert len(signals) > 2000
+        assert len(rejects) > 20
+        assert {b'"bundle":"1"' in s for s in signals} == {True, False}
+        assert all(any(f'"side":"{side}"'.encode() in s for s in signals) for side in ("buy", "sell", "neutral"))
+    assert EXPECTED[1][Topic.SIGNALS][:1000] == EXPECTED[200][Topic.SIGNALS][:1000]     # singles or frames: the same
+
+
+def test_recovery_uses_checkpoints() -> None:
+    log = filled(TICKS, 200)
+    run_engine(log)
+    assert log.checkpoints(0)
+    calls: list[int] = []
+
+    class Counting(MemoryLog):
+        def read(self, after: Any, count: int, block_ms: int = 0) -> Any:
+            calls.append(after[0][1])
+            return super().read(after, count, block_ms)
+
+    run_engine(Counting(records=log._records))
+    assert calls[0] > 5
+
+
+# ---- break it on purpose: these tests must go red when the thing they test is taken away
+
+
+def differs(broken: Callable[[], None], rows: int, crashes: list[int]) -> bool:
+    try:
+        broken()
+        log = crash_and_recover(rows, [(call, True) for call in crashes], every_ticks=10**9)
+    except TransportUnreachable:
+        return True
+    return any(published(log, topic) != EXPECTED[rows][topic] for topic in Topic)
+
+
+def test_without_the_read_back_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(self: Partition, asked: state.Asked) -> state.Asked | None:
+        silent = state._at_or_below(asked.ticks, self.tail)
+        return asked[silent:] if silent < len(asked.ticks) else None
+
+    lives = list(range(300, 1700, 70))
+    assert not differs(lambda: None, 1, lives)
+    assert differs(lambda: monkeypatch.setattr(Partition, "_after_tail", forget), 1, lives)
+
+
+def test_without_the_tails_ordinal_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records hold 200 ticks, steps 100: tails lie inside records."""
+    monkeypatch.setattr("engine.partition.publish.STEP", 100)
+    whole = state._at_or_below
+    lives = list(range(8, 20))
+    assert not differs(lambda: None, 200, lives)
+    assert differs(lambda: monkeypatch.setattr(
+        state, "_at_or_below", lambda ticks, tail: whole(ticks, tail._replace(ordinal=2**32 - 1))
+    ), 200, lives)
+
+
+def test_warm_state_is_a_checkpoint_at_once() -> None:
+    warm, live = TICKS[:1500], TICKS[1500:]
+    log = filled(live, 1)
+    run_engine(log, warm=warm)
+    again = filled(live, 1)
+    with pytest.raises(Crash):
+        run_engine(CrashingLog(again, 12, False), warm=warm)
+    assert again.checkpoints(0)
+    run_engine(again)                                     # the files are not needed any more
+    assert published(again, Topic.SIGNALS) == published(log, Topic.SIGNALS)
+    cold = filled(live, 1)
+    run_engine(cold)
+    assert published(cold, Topic.SIGNALS) != published(log, Topic.SIGNALS)

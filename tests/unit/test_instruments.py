@@ -1,0 +1,80 @@
+"""Which rule counts for a symbol, which rules can't be meant, and what a manifest says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from engine.errors import UsageError
+from engine.instruments import Instrument, Instruments
+
+
+def test_without_rules_every_symbol_has_the_defaults() -> None:
+    assert Instruments().get("EURUSD") == Instrument("EURUSD", scale=5, size_scale=3, crossed="reject")
+
+
+def test_the_first_pattern_that_matches_counts() -> None:
+    rules = Instruments({"USDJPY": {"scale": 2}, "*JPY": {"scale": 3, "crossed": "keep"}, "*": {"size_scale": 0}})
+    assert rules.get("USDJPY") == Instrument("USDJPY", scale=2)
+    assert rules.get("EURJPY") == Instrument("EURJPY", scale=3, crossed="keep")
+    assert rules.get("EURUSD") == Instrument("EURUSD", size_scale=0)
+    assert Instruments({"*": {"scale": 1}, "USDJPY": {"scale": 3}}).get("USDJPY") == Instrument("USDJPY", scale=1)
+
+
+def test_patterns_tell_case_apart_and_match_the_whole_symbol() -> None:
+    rules = Instruments({"EUR???": {"scale": 4}, "[XG]*": {"scale": 2}}, closed=True)
+    assert rules.get("EURUSD") is not None
+    assert rules.get("XAUUSD") is not None
+    for stranger in ("eurusd", "EURUSDT", "AEURUSD", "USDXAU", ""):
+        assert rules.get(stranger) is None
+
+
+def test_a_closed_list_knows_only_what_it_names() -> None:
+    assert Instruments(closed=True).get("EURUSD") is None
+    assert Instruments({"EURUSD": {}}, closed=True).get("EURUSD") == Instrument("EURUSD")
+
+
+def test_the_same_symbol_gives_the_same_instrument() -> None:
+    rules = Instruments({"*": {"scale": 3}})
+    assert rules.get("EURUSD") is rules.get("EURUSD")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scale": -1}, {"scale": 10}, {"size_scale": -1}, {"size_scale": 10}, {"crossed": "drop"}, {"scale": "5"},
+        {"scale": 2.5}, {"scal": 5}, {"scale": None},
+    ],
+)
+def test_a_rule_that_cant_be_meant_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refused:
+        Instruments({"EURUSD": {"scale": 5}, "*JPY": fields})
+    assert refused.value.code == "instrument_rule"
+    assert "*JPY" in str(refused.value)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_manifest_rebuilds_them(closed: bool) -> None:
+    """to_dict, through JSON, gives the same answers, the order of the patterns included."""
+    rules = Instruments({"USDJPY": {"scale": 2}, "*JPY": {"scale": 3}, "BTC*": {"crossed": "keep"}}, closed=closed)
+    said = msgspec.json.decode(msgspec.json.encode(rules.to_dict()))
+    assert list(said["rules"]) == ["USDJPY", "*JPY", "BTC*"]
+    again = Instruments(said["rules"], closed=said["closed"])
+    assert again.to_dict() == rules.to_dict()
+    for symbol in ("USDJPY", "EURJPY", "BTCUSD", "EURUSD"):
+        assert again.get(symbol) == rules.get(symbol)
+
+
+def test_other_counting_says_otherwise() -> None:
+    said = Instruments({"*": {"scale": 5}}).to_dict()
+    assert Instruments({"*": {"scale": 4}}).to_dict() != said
+    assert Instruments({"*": {"scale": 5}}, closed=True).to_dict() != said
+    assert Instruments({"*": {}}).to_dict() == said            # the default written out is the default
+
+
+def test_an_instrument_never_changes() -> None:
+    with pytest.raises(AttributeError):
+        Instrument("EURUSD").scale = 3  # type: ignore[misc]

@@ -1,0 +1,74 @@
+"""The experts that can be trained. One file of this folder each, found by itself; strangers' come by entry points.
+
+    model = create("lightgbm", idx=1).fit(X, y)
+    model.predict_proba(X)          # (n, 3) float32 [neutral, buy, sell]
+    served = model.export()         # what the engine runs
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from engine.errors import UsageError
+
+from .base import Trainable
+
+GROUP = "tocsin.expert"
+"""Entry points of this group name a Trainable each."""
+
+
+def names() -> tuple[str, ...]:
+    """Every expert by name, ours first. Raises UsageError (`expert_clash`) where two have the same name."""
+    return tuple(_experts())
+
+
+def create(
+    name: str, idx: int = 1, device: str = "auto", gpu_only: bool = False, threads: int | None = None,
+    preset: str = "lean", **params: Any,
+) -> Trainable:
+    """An unfitted expert.
+
+    idx: from 1, decides the GPU. device: auto, cpu, gpu, cuda:3. gpu_only: never the CPU. threads: of the CPU, all by
+    default. preset: lean or seed; params override it. Raises UsageError (`expert_unknown`, `expert_clash`,
+    `parameter`), DeviceMissing (`library_missing`) where the expert's library can't be imported.
+    """
+    known = _experts()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        raise UsageError(
+            "expert_unknown", f"no expert {name!r}",
+            hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}",
+        )
+    model = known[name](
+        idx=idx, device=device, gpu_only=gpu_only, threads=threads, preset=preset, **params,
+    )
+    model.library()
+    return model
+
+
+@cache
+def _experts() -> dict[str, type[Trainable]]:
+    found: dict[str, type[Trainable]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        for thing in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(thing, type) and issubclass(thing, Trainable) and vars(thing).get("name") == module.name:
+                found[module.name] = thing
+    for entry in entry_points(group=GROUP):
+        expert = entry.load()
+        if not (isinstance(expert, type) and issubclass(expert, Trainable)):
+            raise UsageError(
+                "expert_clash", f"the entry point {entry.name!r} ({entry.value}) is no expert",
+                hint="it must name a subclass of trainers.experts.base.Trainable; uninstall or repair that package",
+            )
+        if entry.name in found:
+            raise UsageError(
+                "expert_clash", f"two experts are called {entry.name!r}: {found[entry.name]} and {entry.value}",
+                hint="uninstall one of the two packages",
+            )
+        found[entry.name] = expert
+    return found

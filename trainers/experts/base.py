@@ -1,0 +1,373 @@
+"""What every trainable expert shares: the sklearn conventions, weights, the split in time, saving and loading.
+
+An expert's own file says which library it calls, its parameters, and how to train, answer, export, write and read.
+All else is here, once.
+
+Who calls what: `create(...)` or the class makes an estimator; `fit` makes it answer; everything else may be called
+from any thread from then on. A fit replaces what answers in one assignment at its end, so a prediction running beside
+it, or after a failed one, comes from the model before.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from engine.errors import DeviceMissing, InputRefused, ModelRefused
+from engine.types import CLASSES, F32, F64, I64
+
+from ..metrics import LABELS
+from .devices import Device, Gpus, ParameterRefused, choose_device, cpu_budget
+from .rows import (
+    column_of,
+    labels_of,
+    remap_labels_to_contiguous,
+    rows_of,
+    stamps_of,
+    train_and_validation,
+    weights_of,
+)
+
+FORMAT = 1
+"""Of a saved expert's description."""
+
+Progress = Callable[[int, int], None]
+"""Called with (round, of so many)."""
+
+
+class Served(Protocol):
+    """What the engine runs: a Forest, or a network's graph."""
+
+    def predict_proba(self, X: F32) -> F32: ...
+
+    def to_bytes(self) -> bytes: ...
+
+
+class NotFitted(InputRefused, AttributeError):
+    """Asked before it was fitted; also sklearn's NotFittedError wherever sklearn is loaded."""
+
+
+class Rows(NamedTuple):
+    """X (n, F) float32 without ±inf, y (n,) contiguous, weight (n,): the sample's times its class's."""
+
+    X: F32
+    y: I64
+    weight: F64
+
+
+class Task(NamedTuple):
+    """One fit, as an expert's own file gets it."""
+
+    train: Rows
+    validation: Rows | None
+    """To stop early on; None where the settings don't ask for it."""
+    classes: int
+    names: tuple[str, ...] | None
+    settings: dict[str, Any]
+    device: Device
+    threads: int
+    progress: Progress | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that answers; replaced whole.
+
+    classes: the labels the model knows, in the library's order. class_prior: n_c / n · K per class [neutral, buy,
+    sell], what puts back the priors that class weights bent (1 where nothing was, 0 for a class not seen).
+    settings: the parameters as they were used. rounds: how many the model has.
+    """
+
+    model: Any
+    classes: tuple[int, ...]
+    class_prior: tuple[float, ...]
+    n_features: int
+    names: tuple[str, ...] | None
+    settings: dict[str, Any]
+    rounds: int
+
+
+class Trainable(ABC):
+    """Base of every expert.
+
+    idx: from 1, decides the GPU. device, gpu_only: see `choose_device`. threads: of the CPU, all by default. preset:
+    `lean` (cheap and no worse, for scheduled retraining) or `seed` (large, stops early). class_weight: `balanced`
+    (n / (K · n_c)) or None. The expert's own parameters override the preset's; None is the preset's value.
+    Raises ParameterRefused (`parameter`) for one it doesn't have.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[str]
+    """The library, as it is imported."""
+    library_file: ClassVar[str]
+    """What the library's own file is called in a bundle."""
+    presets: ClassVar[dict[str, dict[str, Any]]]
+    """The expert's own parameters, the same names in each."""
+    ndim: ClassVar[int] = 2
+    """Of X; 3 for windows (n, T, F)."""
+
+    _estimator_type = "classifier"
+
+    def __init__(
+        self, idx: int = 1, device: str = "auto", gpu_only: bool = False, threads: int | None = None,
+        preset: str = "lean", class_weight: str | None = "balanced", **params: Any,
+    ) -> None:
+        self.idx = idx
+        self.device = device
+        self.gpu_only = gpu_only
+        self.threads = threads
+        self.preset = preset
+        self.class_weight = class_weight
+        self._fitted: Fitted | None = None
+        self.set_params(**dict.fromkeys(self.presets["lean"]) | params)
+
+    # what an expert's own file says
+
+    @abstractmethod
+    def _train(self, task: Task) -> tuple[Any, int]:
+        """The library's model and its number of rounds."""
+
+    @abstractmethod
+    def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
+        """(n, K) probabilities, a column per class the model knows."""
+
+    @abstractmethod
+    def _export(self, fitted: Fitted) -> Served:
+        """What the engine runs."""
+
+    @abstractmethod
+    def _write(self, model: Any, description: str) -> bytes:
+        """The library's own file, with one line of description inside."""
+
+    @abstractmethod
+    def _read(self, data: bytes) -> tuple[Any, str]:
+        """Model and description of such a file. Raises ModelRefused."""
+
+    @abstractmethod
+    def _gpus(self) -> Gpus:
+        """The GPUs the library can use."""
+
+    # fit, predict
+
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, times: ArrayLike | None = None,
+        end_times: ArrayLike | None = None, *, progress: Progress | None = None,
+    ) -> Self:
+        """Train; rows stand in order of time, or `times` says when each was.
+
+        X: (n, F) array or frame; (n, T, F) for an expert of windows. y: (n,) in {-1, 0, 1}. sample_weight: (n,).
+        times, end_times: (n,) ns UTC, when a row was asked and when its label was certain. progress: called with
+        (round, of so many).
+
+        Where the settings stop early, the last 15 % of rows validates. Training rows end 24 rows or 1 % before it,
+        or, with times and end_times, are those whose label ends before it begins. A class without training rows has
+        probability 0. Raises InputRefused (`shape`, `empty`, `dtype`, `labels`, `one_class`, `weights`, `end_times`,
+        `too_few_rows`), ParameterRefused, DeviceMissing.
+        """
+        rows, names = rows_of(X, ndim=self.ndim)
+        n = len(rows)
+        labels, weight = labels_of(column_of("y", y, n)), weights_of(sample_weight, n)
+        settings = self.settings(n)
+        when = None if times is None else stamps_of("times", times, n)
+        ends = None if end_times is None else stamps_of("end_times", end_times, n)
+        train, validation = train_and_validation(n, when, ends) if settings["early_stopping"] else (np.arange(n), None)
+
+        contiguous, classes = remap_labels_to_contiguous(labels[train])
+        if classes.size < 2:
+            raise InputRefused(
+                "one_class", f"every label to train on is {classes[0]}", hint="give rows of at least two classes"
+            )
+        class_weight = np.ones(classes.size)
+        if self.class_weight == "balanced":
+            class_weight = train.size / (classes.size * np.bincount(contiguous))
+        class_prior = np.zeros(len(CLASSES))
+        class_prior[classes % len(CLASSES)] = 1.0 / class_weight
+
+        def part(chosen: I64) -> Rows:
+            y = np.searchsorted(classes, labels[chosen])
+            return Rows(rows[chosen], y, weight[chosen] * class_weight[y])
+
+        model, rounds = self._train(Task(
+            part(train), None if validation is None else part(validation[np.isin(labels[validation], classes)]),
+            classes.size, names, settings, choose_device(self.device, self.idx, self.gpu_only, self._gpus),
+            self.threads or cpu_budget(), progress,
+        ))
+        self._fitted = Fitted(
+            model, tuple(classes.tolist()), tuple(class_prior.tolist()), rows.shape[-1], names, settings, rounds
+        )
+        return self
+
+    def predict_proba(self, X: Any) -> F32:
+        """(n, 3) float32 [neutral, buy, sell] as the library says them, rows summing to 1.
+
+        Raises NotFitted, InputRefused (`shape`, `empty`, `dtype`, `feature_missing`).
+        """
+        fitted = self._now()
+        rows, _ = rows_of(X, fitted.names, self.ndim)
+        if rows.shape[-1] != fitted.n_features:
+            raise InputRefused(
+                "shape", f"{rows.shape[-1]} features, fitted on {fitted.n_features}", hint="give the columns of the fit"
+            )
+        out = np.zeros((len(rows), len(CLASSES)), np.float32)
+        out[:, [label % len(CLASSES) for label in fitted.classes]] = self._answer(fitted, rows)
+        return out
+
+    def predict(self, X: Any) -> I64:
+        """(n,) labels: the most probable class of each row. Raises as `predict_proba`."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+
+    # what it answers with
+
+    def export(self) -> Served:
+        """What the engine runs: answers as `predict_proba` within 1e-6. Raises NotFitted."""
+        return self._export(self._now())
+
+    def save(self, path: str | os.PathLike[str]) -> Self:
+        """One file, written whole or not at all: the library's own, with what `load` needs inside. Raises NotFitted."""
+        data, target = self.to_bytes(), Path(path)
+        part = target.with_name(f"{target.name}.part")
+        part.write_bytes(data)
+        part.replace(target)
+        return self
+
+    def load(self, path: str | os.PathLike[str]) -> Self:
+        """The same bits as before `save`. Raises ModelRefused as `from_bytes`, or where there is no such file."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ModelRefused(
+                "model_missing", f"can't read {path}: {error.strerror}", hint="name a file that `save` wrote"
+            ) from None
+        return self.from_bytes(data)
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
+        fitted = self._now()
+        said = {field: getattr(fitted, field) for field in _SAVED}
+        return self._write(fitted.model, json.dumps({"format": FORMAT, "name": self.name} | said))
+
+    def from_bytes(self, data: bytes) -> Self:
+        """What `load` reads. Raises ModelRefused (`model_format`, `model_damaged`)."""
+        model, description = self._read(data)
+        said = json.loads(description)
+        if (said.pop("format"), said.pop("name")) != (FORMAT, self.name):
+            raise ModelRefused(
+                "model_format", f"not a {self.name} of format {FORMAT}", hint="load it with the expert that saved it"
+            )
+        said = {field: tuple(value) if isinstance(value, list) else value for field, value in said.items()}
+        self._fitted = Fitted(model, **said)
+        return self
+
+    @property
+    def classes_(self) -> I64:
+        """[0, 1, -1], the label of each column."""
+        return np.array(LABELS)
+
+    @property
+    def n_features_in_(self) -> int:
+        return self._now().n_features
+
+    @property
+    def feature_names_in_(self) -> NDArray[np.object_]:
+        """Only where a frame was fitted, as in sklearn."""
+        names = self._now().names
+        if names is None:
+            raise AttributeError("fitted on an array: the features have no names")
+        return np.array(names, object)
+
+    @property
+    def class_prior_(self) -> F64:
+        """(3,) n_c / n · K [neutral, buy, sell]: times the probabilities, renormalised, class weights are undone."""
+        return np.array(self._now().class_prior)
+
+    @property
+    def settings_(self) -> dict[str, Any]:
+        """The parameters as the fit used them."""
+        return dict(self._now().settings)
+
+    @property
+    def rounds_(self) -> int:
+        """How many rounds the model has, after early stopping."""
+        return self._now().rounds
+
+    def _now(self) -> Fitted:
+        fitted = self._fitted
+        if fitted is None:
+            theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+            kind = type("NotFitted", (NotFitted, theirs), {}) if theirs else NotFitted
+            raise kind("not_fitted", f"the expert {self.name} isn't fitted yet", hint="call fit or load first")
+        return fitted
+
+    # parameters
+
+    def settings(self, n: int) -> dict[str, Any]:
+        """The preset's parameters, overridden by those given, for n rows. Raises ParameterRefused (`parameter`)."""
+        allowed = {
+            "preset": self.preset in self.presets, "class_weight": self.class_weight in ("balanced", None),
+            "idx": self.idx >= 1, "threads": self.threads is None or self.threads >= 1,
+        }
+        for parameter, fine in allowed.items():
+            if not fine:
+                raise ParameterRefused(
+                    "parameter", f"{parameter} {getattr(self, parameter)!r}",
+                    hint=f"preset: {' or '.join(self.presets)}; class_weight: balanced or None; idx, threads: from 1",
+                )
+        own = {parameter: getattr(self, parameter) for parameter in self.presets["lean"]}
+        return self.presets[self.preset] | {parameter: value for parameter, value in own.items() if value is not None}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Every parameter as it was given."""
+        return {parameter: getattr(self, parameter) for parameter in (*_COMMON, *self.presets["lean"])}
+
+    def set_params(self, **params: Any) -> Self:
+        """Counts from the next fit on. Raises ParameterRefused (`parameter`)."""
+        known = (*_COMMON, *self.presets["lean"])
+        for parameter, value in params.items():
+            if parameter not in known:
+                near = difflib.get_close_matches(parameter, known, 1)
+                raise ParameterRefused(
+                    "parameter", f"the expert {self.name} has no parameter {parameter!r}",
+                    hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}",
+                )
+            setattr(self, parameter, value)
+        return self
+
+    def versions(self) -> dict[str, str]:
+        """{library: version}. Raises DeviceMissing (`library_missing`)."""
+        return {self.requires: str(self.library().__version__)}
+
+    @classmethod
+    def library(cls) -> Any:
+        """The imported library. Raises DeviceMissing (`library_missing`)."""
+        try:
+            return importlib.import_module(cls.requires)
+        except (ImportError, OSError) as error:
+            raise DeviceMissing(
+                "library_missing", f"the expert {cls.name} needs {cls.requires}, which can't be imported: {error}",
+                hint=f"pip install 'tocsin[trees]'   (or: pip install {cls.requires})",
+            ) from None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
+    def __sklearn_tags__(self) -> Any:
+        utils = importlib.import_module("sklearn.utils")      # only sklearn asks
+        return utils.Tags(
+            estimator_type="classifier", target_tags=utils.TargetTags(required=True),
+            classifier_tags=utils.ClassifierTags(), input_tags=utils.InputTags(allow_nan=True),
+        )
+
+
+_COMMON = ("idx", "device", "gpu_only", "threads", "preset", "class_weight")
+_SAVED = tuple(field.name for field in fields(Fitted) if field.name != "model")

@@ -1,0 +1,85 @@
+"""Where an expert trains: which GPU, or how many threads of the CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import NamedTuple
+
+from engine.errors import DeviceMissing, UsageError
+
+log = logging.getLogger(__name__)
+
+
+class ParameterRefused(UsageError, ValueError):
+    """A parameter the expert doesn't have, or a value it can't take."""
+
+
+class Device(NamedTuple):
+    """Where a fit runs: the `cpu`, or the `gpu` of this number."""
+
+    kind: str
+    number: int = 0
+
+
+class Gpus(NamedTuple):
+    """How many GPUs an expert's library can use; if none, why, and what to do about it."""
+
+    usable: int
+    why_none: str = ""
+    hint: str = ""
+
+
+def assigned_gpu(idx: int, count: int) -> int:
+    """GPU of the expert with this idx (from 1) among `count` GPUs."""
+    return (idx - 1) % count
+
+
+def choose_device(
+    device: str, idx: int, gpu_only: bool, gpus: Callable[[], Gpus], environ: Mapping[str, str] = os.environ
+) -> Device:
+    """The device of an expert: the argument, else $TOCSIN_DEVICE, else `auto`.
+
+    device: `auto` (a GPU if there is one, else the CPU, said once in the log), `cpu`, `gpu` (the one assigned to
+    idx), `cuda:3` (GPU 3). gpus: asked only where a GPU may be used. Raises DeviceMissing (`gpu_missing`) where a
+    GPU is demanded and isn't there, ParameterRefused (`device`).
+    """
+    wanted = device
+    if device == "auto":
+        wanted = environ.get("TOCSIN_DEVICE", "auto")
+        if wanted == "cpu" and gpu_only:               # an argument outranks the environment
+            wanted = "auto"
+    kind, _, number = wanted.partition(":")
+    known = number.isdecimal() or wanted == kind if kind in ("gpu", "cuda") else wanted in ("auto", "cpu")
+    if not known:
+        raise ParameterRefused("device", f"device {wanted!r}", hint="a device is auto, cpu, gpu, or cuda:3 for GPU 3")
+    if kind == "cpu":
+        if gpu_only:
+            raise ParameterRefused("device", "device cpu and gpu_only", hint="leave one of them out")
+        return Device("cpu")
+    there = gpus()
+    gpu = int(number) if number else assigned_gpu(idx, max(there.usable, 1))
+    if gpu < there.usable:
+        return Device("gpu", gpu)
+    if kind == "auto" and not gpu_only:
+        _say_once(f"training on the CPU: {there.why_none}")
+        return Device("cpu")
+    why = f"GPU {gpu} was asked for, {there.usable} can be used" if there.usable else there.why_none
+    raise DeviceMissing("gpu_missing", f"no GPU to train on: {why}", hint=there.hint)
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.info(message)
+
+
+def thread_shares(budget: int, fits: int) -> list[int]:
+    """CPU threads of each of `fits` parallel fits: budget // fits, the remainder to the first; at least one each."""
+    return [max(1, budget // fits + (i < budget % fits)) for i in range(fits)]
+
+
+def cpu_budget() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

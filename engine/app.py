@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Engine:
                 "no_public_key", f"there is no public key at {config.trust_path}: no bundle could be trusted",
                 hint="train here first (tocsin train), make keys (tocsin models keygen), or set [registry] trust",
             )
-        self._warm = _by_partition(read_ticks(list(warm), self.rules)) if warm else None
+        self._warm_files = list(warm)
         compile_everything()
         self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
         self.seen = Observer()
@@ -87,20 +88,18 @@ class Engine:
     def close(self) -> None:
         self.log.close()
 
+    @cached_property
+    def _warm(self) -> TickBatch | None:
+        """Read when a partition asks for it: one with a checkpoint never does."""
+        return read_ticks(self._warm_files, self.rules) if self._warm_files else None
+
     def _warm_ticks(self, partition: int) -> TickBatch | None:
-        return self._warm(partition, self.log.partitions) if self._warm else None
+        return _of_partition(self._warm, partition, self.log.partitions) if self._warm else None
 
 
-def _by_partition(ticks: TickBatch) -> Callable[[int, int], TickBatch]:
-    """The ticks of one partition's symbols."""
-
-    def of(partition: int, partitions: int) -> TickBatch:
-        home = np.array([partition_of(symbol, partitions) for symbol in ticks.symbols], np.int64)
-        rows = home[ticks.sid] == partition
-        kept = [i for i in range(len(ticks.instruments)) if home[i] == partition]
-        own = ticks[rows]
-        renumber = np.full(len(ticks.instruments), -1, np.int64)
-        renumber[kept] = np.arange(len(kept))
-        return TickBatch([ticks.instruments[i] for i in kept], **{**own.columns(), "sid": renumber[own.sid]})
-
-    return of
+def _of_partition(ticks: TickBatch, partition: int, partitions: int) -> TickBatch:
+    """The ticks of the symbols that go to a partition."""
+    home = np.array([partition_of(symbol, partitions) == partition for symbol in ticks.symbols], np.bool_)
+    own = ticks[home[ticks.sid]]
+    instruments = [instrument for instrument, kept in zip(ticks.instruments, home, strict=True) if kept]
+    return TickBatch(instruments, **{**own.columns(), "sid": (np.cumsum(home) - 1)[own.sid]})

@@ -1,9 +1,9 @@
 """The embedded Redis server: one per folder, shared by every process that names it, gone with the last of them.
 
-Three locks (flock, so that they die with their holders) hold it together, all files of the folder:
+Two locks (flock: they die with their holders) hold it together, both files of the folder:
 
-- `redis.lock`, exclusive, by whoever is joining or leaving: no two at a time.
-- `redis.users`, shared, by every user. Whoever can make it exclusive on leaving was the last and stops the server.
+- `redis.users`, shared, by every user. Whoever can make it exclusive on leaving was the last and stops the server;
+  whoever comes meanwhile waits, and starts another.
 - `redis.server`, by the server itself and its guard, as long as they live: never two servers on one append-only file.
   It contains the path of the server's socket.
 
@@ -20,8 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,9 +54,8 @@ class EmbeddedServer:
         if users is None:
             return
         try:
-            with _locked(self.folder / "redis.lock"):
-                if _try_exclusive(users):
-                    _stop(self.folder)
+            if _try_exclusive(users):
+                _stop(self.folder)
         finally:
             os.close(users)
 
@@ -78,14 +75,13 @@ def with_server(directory: str | os.PathLike[str], *, idle: float = IDLE_S) -> E
     """
     folder = Path(directory).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "redis.lock"):
-        users = _open(folder / "redis.users")
-        try:
-            flock(users, LOCK_SH)
-            return EmbeddedServer(folder, _join(folder, idle), users)
-        except BaseException:
-            os.close(users)
-            raise
+    users = _open(folder / "redis.users")
+    try:
+        flock(users, LOCK_SH)
+        return EmbeddedServer(folder, _join(folder, idle), users)
+    except BaseException:
+        os.close(users)
+        raise
 
 
 def _join(folder: Path, idle: float) -> Path:
@@ -120,8 +116,8 @@ def _start(folder: Path, idle: float, server: int) -> subprocess.Popen[bytes]:
     path = _socket_path(folder)
     os.ftruncate(server, 0)
     os.pwrite(server, os.fsencode(path), 0)
-    guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("redis_guard.py"))]
-    watched = [str(folder / "redis.lock"), str(folder / "redis.users"), str(idle)]
+    script = str(Path(__file__).with_name("redis_guard.py"))
+    guard = [sys.executable, "-I", "-S", script, str(folder / "redis.users"), str(idle)]
     command = [
         redis_executable(), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700",
         "--dir", str(folder), "--pidfile", str(folder / "redis.pid"), "--logfile", str(folder / "redis.log"),
@@ -129,7 +125,7 @@ def _start(folder: Path, idle: float, server: int) -> subprocess.Popen[bytes]:
     ]
     with open(folder / "redis.log", "ab") as log:
         process = subprocess.Popen(
-            [*guard, *watched, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            [*guard, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             pass_fds=[server],
         )
     before = _guards.pop(folder, None)
@@ -228,13 +224,3 @@ def _try_exclusive(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    file = _open(path)
-    try:
-        flock(file, LOCK_EX)
-        yield
-    finally:
-        os.close(file)

@@ -41,7 +41,7 @@ class FixedBundle:
     def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle]:
         return followed + 1, self._bundle
 
-    def load(self, version: str) -> Bundle:
+    def load(self, version: str, digest: str) -> Bundle:
         return self._bundle
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
+import socket
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,3 +59,12 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     ours = logging.getLogger("tocsin")
     ours.handlers = [handler]
     ours.setLevel(level)
+
+
+def whoever() -> str:
+    """user@host, for the record of who changed something."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):                # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -12,8 +12,14 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from engine.errors import DeviceMissing, InputRefused, TocsinError
 from engine.types import F32, F64, I64
+
+from .experts import create
+from .experts.base import Trainable
+from .export.forest import parity
 
 PARITY = 1e-6
 """Largest difference allowed between the library's probabilities and the exported expert's."""
@@ -27,7 +33,6 @@ class Rows(NamedTuple):
     weight: F64
     times: I64
     end_times: I64
-    names: list[str]
 
 
 class Fitted(NamedTuple):
@@ -97,13 +102,13 @@ class Fit:
 def _child(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear; it ends us
     try:
-        from .experts import create
-
         model = create(name, idx=idx, preset=preset, threads=threads or None)
         rows: Rows = pipe.recv()
-        model.set_progress(lambda done, total: pipe.send(("progress", (done, total))))
-        model.fit(rows.matrix, rows.y, sample_weight=rows.weight, times=rows.times, end_times=rows.end_times)
-        pipe.send(("done", tuple(_fitted(model, name, idx, rows))))
+        model.fit(
+            rows.matrix, rows.y, sample_weight=rows.weight, times=rows.times, end_times=rows.end_times,
+            progress=lambda done, total: pipe.send(("progress", (done, total))),
+        )
+        pipe.send(("done", tuple(_fitted(model, rows.matrix))))
     except TocsinError as error:
         kind = next(k for k in (InputRefused, DeviceMissing, TocsinError) if isinstance(error, k))
         pipe.send(("error", (kind, error.code, str(error.args[0]), error.hint)))
@@ -113,5 +118,13 @@ def _child(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> 
                              "this is the library's refusal; try other ticks or another expert")))
 
 
-def _fitted(model: Any, name: str, idx: int, rows: Rows) -> Fitted:
-    raise NotImplementedError
+def _fitted(model: Trainable, matrix: F32) -> Fitted:
+    """Files of a fitted expert; parity over its rows, and over the same with every other value missing."""
+    served = model.export()
+    holes = matrix[:1000].copy()
+    holes[:, ::2] = np.nan
+    rows = np.concatenate([matrix, holes])
+    return Fitted(
+        model.name, model.idx, served.to_bytes(), model.to_bytes(), model.library_file, model.class_prior_.tolist(),
+        parity(served, model.predict_proba(rows), rows), model.settings_ | {"rounds": model.rounds_}, model.versions(),
+    )

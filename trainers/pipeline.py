@@ -102,10 +102,7 @@ def train(
 
 def _fit(fits: Sequence[Fit], data: Dataset, split: Split, progress: Progress) -> list[Fitted]:
     rows = split.train
-    sent = Rows(
-        data.matrix[rows], data.y[rows], data.weight[rows], data.event_ts[rows], data.end_ts[rows],
-        FeatureSet.default().names,
-    )
+    sent = Rows(data.matrix[rows], data.y[rows], data.weight[rows], data.event_ts[rows], data.end_ts[rows])
     for fit in fits:
         fit.start(sent)
     fitted = []

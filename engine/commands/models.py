@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from ..config import Config
 from ..errors import TocsinError, UsageError
 from ..registry import signing
 from ..registry.store import Registry
+from ..terminal import whoever
 
 HELP = "list, show, verify and activate the bundles of a registry; make its key pair"
 EXAMPLE = "tocsin models activate 3 --transport redis+embedded://.tocsin/log --comment 'less sure, but calmer'"
@@ -126,7 +124,7 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
     bundle = load_bundle(registry, name)
     log = open_log(config.url, deployment=config.log.deployment)
     try:
-        activation = activate(log, registry, private, bundle.version, by=_whoever(), comment=comment)
+        activation = activate(log, registry, private, bundle.version, by=whoever(), comment=comment)
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()
@@ -138,14 +136,6 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
         + f"\nalias {CHAMPION}: {activation.version}"
     )
     return {"k": activation.k, "version": activation.version, "copies": copies}, text
-
-
-def _whoever() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 def _keygen(folder: Path) -> tuple[dict[str, str], str]:

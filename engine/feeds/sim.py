@@ -1,20 +1,19 @@
 """Ticks for those who have none: a made market with a latent drift that a model can find, sized to gain a known little.
 
-Prices step up or down by half a pip at the moments of a Poisson process. A step is up with probability ½ + lean / 2,
-where the lean returns to zero over ten minutes (Ornstein and Uhlenbeck, 1930); it shows in the steps of the last
-minutes and in nothing else. Sessions and bursts add quotes that repeat the price: they change the rate of ticks, never
-how far or how fast the price goes.
+The price steps up or down by half a pip at the moments of a Poisson process. A step is up with probability
+½ + drift / 2, where the drift returns to zero over ten minutes (Ornstein & Uhlenbeck, 1930): it shows in the steps of
+the last minutes and nowhere else. Sessions and bursts add quotes that repeat the price, so they change the rate of
+ticks, never how far or how fast the price goes.
 
-Why steps on a lattice and a steady volatility: the labels' barrier and horizon follow the volatility as estimated.
-Were prices continuous, the estimate's own error, which the features show, would tell of the width of the barrier and
-so of neutral outcomes. Here the barrier falls on the third step for every estimate within a fifth of the truth, so
-with effect 0 there is nothing to learn, neither of the side nor of whether.
-
-Only integers and uniforms of the generator, additions, products and one square root decide: the same bytes anywhere.
+Why steps of one size and a steady volatility: barrier and horizon of a label follow the volatility as estimated. Were
+prices finer, the estimate's own error, which the features show, would tell how near the barrier lies and so of neutral
+outcomes. Here a label's barrier is the third step for every estimate within a fifth of the truth, and with effect 0
+nothing can be learnt, neither which way nor whether.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -23,39 +22,38 @@ import numpy as np
 
 from ..errors import UsageError
 from ..instruments import Instrument
-from ..types import I64, TickBatch
+from ..types import F64, I64, TickBatch
 from .base import Feed
 
 SYMBOLS = ("SIMEUR", "SIMGBP")
 START_MS = 1_704_146_400_000
-"""Monday 2024-01-01 22:00 UTC, in ms: the fixed clock. Days follow each other without weekends."""
+"""Monday 2024-01-01 22:00 UTC: the fixed clock. Day follows day, without weekends."""
 LONGEST_DAYS = 60.0
+"""In more the price could wander down to zero."""
 
-RETURN_S = 600.0
-"""Time constant of the lean."""
-LEAN = 0.1
-"""Standard deviation of the lean at effect 1."""
-
-PRICE = 110_000
-STEP = 5
-SPREAD = 2
-"""Points. The mid starts at PRICE and moves by STEP; the spread is SPREAD, and twice that in one quote of ten."""
+PRICE, STEP, SPREAD = 110_000, 5, 2
+"""Points: where the mid starts, how far it steps, and the usual spread; one quote of ten is twice as wide."""
 STEPS_PER_S = 0.3
+
+DRIFT = 0.128
+"""Standard deviation of the drift at effect 1: steps up less steps down, as a share of steps."""
+RETURN_S = 600.0
+"""Time constant with which it returns to zero."""
 
 REPEATS_PER_S = 0.08
 HOURS = np.array([2, 2, 2, 2, 2, 2, 3, 6, 8, 8, 7, 7, 10, 12, 12, 11, 8, 6, 5, 4, 3, 2, 1, 1])
-"""Mean rate of repeated quotes, and how it is spread over the hours of the UTC day: Asia, London, both, New York."""
+"""Mean rate of repeated quotes, and their shares by hour of the UTC day: Asia, London, both, New York."""
 BURSTS_PER_DAY, BURST_QUOTES, BURST_MS = 60, 30, 3000
 
 ODD = 1000
-"""One tick in so many is sent twice, and one in so many is followed by a late one."""
+"""One tick in so many is sent twice, and after one in so many comes a late one."""
 LATE_MS = (10, 500)
 
 BATCH = 10_000
 
 
 class SimFeed(Feed):
-    """The ticks of `simulate` at effect 1, in batches of 10,000. Raises UsageError as it does."""
+    """The ticks of `simulate` at effect 1, 10,000 at a time. Raises UsageError as it does."""
 
     def __init__(self, days: float = 1.0, seed: int = 1) -> None:
         self._ticks = simulate(days, seed)
@@ -68,19 +66,20 @@ class SimFeed(Feed):
 def simulate(days: float = 4.0, seed: int = 1, effect: float = 1.0, symbols: Sequence[str] = SYMBOLS) -> TickBatch:
     """Ticks of independent markets in the order they are sent, with late ones and duplicates; about 69,000 a day.
 
-    effect: times the lean of every symbol; 1 lets LightGBM gain about 0.02 nats over the prior on four days, with 0
-    there is nothing to gain. Scale 5; the same arguments give the same bytes. Raises UsageError (sim_days).
+    effect: multiplies the drift; 1 lets LightGBM gain about 0.02 nats over the prior on four days, 0 leaves nothing
+    to gain. Prices of scale 5. The same arguments give the same bytes on every machine: only numpy's integer and
+    uniform streams, sums, products and a square root decide them. Raises UsageError (sim_days, sim_seed).
     """
     if not 0.001 <= days <= LONGEST_DAYS:
-        raise UsageError(
-            "sim_days", f"{days:g} simulated days can't be had", hint=f"ask for 0.001 to {LONGEST_DAYS:g} days"
-        )
+        raise UsageError("sim_days", f"{days:g} simulated days", hint=f"ask for 0.001 to {LONGEST_DAYS:g} days")
+    if seed < 0:
+        raise UsageError("sim_seed", f"seed {seed} is negative", hint="a seed is 0 or more")
     rng = np.random.Generator(np.random.PCG64(seed))
-    markets = [_sent(_market(rng, days, effect), rng) for _ in symbols]
-    sid = np.repeat(np.arange(len(symbols)), [ticks.sent.size for ticks in markets])
-    merged = _Ticks(*(np.concatenate(column) for column in zip(*markets, strict=True)))
-    order = np.argsort(merged.sent, kind="stable")
-    ticks = merged.at(order)
+    markets = [_sent(rng, _quotes(rng, days, effect)) for _ in symbols]
+    sid = np.repeat(np.arange(len(symbols)), [ticks.ts.size for ticks in markets])
+    ticks = _joined(markets)
+    order = np.argsort(ticks.sent, kind="stable")
+    ticks = ticks.at(order)
     return TickBatch(
         [Instrument(symbol) for symbol in symbols], sid=sid[order], ts=1_000_000 * (START_MS + ticks.ts),
         bid=ticks.bid, ask=ticks.ask, bid_size=ticks.bid_size, ask_size=ticks.ask_size,
@@ -88,7 +87,7 @@ def simulate(days: float = 4.0, seed: int = 1, effect: float = 1.0, symbols: Seq
 
 
 class _Ticks(NamedTuple):
-    """Columns of one market: when sent and the stamp, ms after START_MS; points; size points."""
+    """Columns of one market. sent, ts: when, and the stamp, in ms after START_MS; prices and sizes in points."""
 
     sent: I64
     ts: I64
@@ -101,33 +100,36 @@ class _Ticks(NamedTuple):
         return _Ticks(*(column[rows] for column in self))
 
 
-def _market(rng: np.random.Generator, days: float, effect: float) -> _Ticks:
-    """Every quote of one symbol, in order of time: steps, repeated quotes of the sessions, bursts."""
+def _joined(parts: Sequence[_Ticks]) -> _Ticks:
+    return _Ticks(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _quotes(rng: np.random.Generator, days: float, effect: float) -> _Ticks:
+    """Every quote of one market, in order of time."""
     seconds = int(days * 86_400)
     end = 1000 * seconds
-    lean = effect * _lean(rng, seconds)
-    stepped = rng.integers(0, end, round(STEPS_PER_S * seconds))
-    up = rng.random(stepped.size) < 0.5 + 0.5 * lean[stepped // 1000]
-    quotes = np.concatenate([stepped, _repeats(rng, end), _bursts(rng, end, round(BURSTS_PER_DAY * days))])
-    moves = np.zeros(quotes.size, np.int64)
-    moves[:stepped.size] = np.where(up, STEP, -STEP)
+    steps = rng.integers(0, end, round(STEPS_PER_S * seconds))        # so many, anywhere: a Poisson process
+    up = rng.random(steps.size) < 0.5 + 0.5 * effect * _drift(rng, seconds)[steps // 1000]
+    unmoved = np.concatenate([_repeats(rng, end), _bursts(rng, end, round(BURSTS_PER_DAY * days))])
+    ts = np.concatenate([steps, unmoved])
+    move = np.concatenate([np.where(up, STEP, -STEP), np.zeros_like(unmoved)])
 
-    order = np.argsort(quotes, kind="stable")
-    ts, mid = quotes[order], PRICE + np.cumsum(moves[order])
-    half = SPREAD // 2 * (1 + (rng.integers(0, 10, ts.size) == 0))
-    sizes = 1000 * rng.integers(1, 51, (2, ts.size))
-    return _Ticks(ts, ts, mid - half, mid + half, sizes[0], sizes[1])
+    order = np.argsort(ts, kind="stable")
+    ts, mid = ts[order], PRICE + np.cumsum(move[order])
+    half = np.where(rng.integers(0, 10, ts.size) == 0, SPREAD, SPREAD // 2)
+    bid_size, ask_size = 1000 * rng.integers(1, 51, (2, ts.size))
+    return _Ticks(ts, ts, mid - half, mid + half, bid_size, ask_size)
 
 
-def _lean(rng: np.random.Generator, seconds: int) -> np.ndarray:
-    """The lean in each second: a first-order autoregression, 0 before the start."""
+def _drift(rng: np.random.Generator, seconds: int) -> F64:
+    """The drift of each second at effect 1: a first-order autoregression from zero."""
     keep = 1.0 - 1.0 / RETURN_S
-    shocks = (LEAN * (12.0 * (1.0 - keep * keep)) ** 0.5) * (rng.random(seconds) - 0.5)
-    return np.fromiter(accumulate(shocks.tolist(), lambda lean, shock: keep * lean + shock), np.float64, seconds)
+    shocks = DRIFT * math.sqrt(12.0 * (1.0 - keep * keep)) * (rng.random(seconds) - 0.5)
+    return np.fromiter(accumulate(shocks.tolist(), lambda drift, shock: keep * drift + shock), np.float64, seconds)
 
 
 def _repeats(rng: np.random.Generator, end: int) -> I64:
-    """Stamps of repeated quotes, more in busy hours: drawn at the busiest rate, then thinned."""
+    """Stamps drawn at the busiest hour's rate, then thinned by the hour."""
     most = int(HOURS.max())
     drawn = rng.integers(0, end, round(REPEATS_PER_S * end / 1000 * most / HOURS.mean()))
     hour = (START_MS + drawn) // 3_600_000 % 24
@@ -135,18 +137,15 @@ def _repeats(rng: np.random.Generator, end: int) -> I64:
 
 
 def _bursts(rng: np.random.Generator, end: int, bursts: int) -> I64:
-    starts = rng.integers(0, end, (bursts, 1))
-    return (starts + rng.integers(0, BURST_MS, (bursts, BURST_QUOTES))).ravel()
+    """Stamps of a few seconds full of quotes, at any hour."""
+    first = rng.integers(0, end, (bursts, 1))
+    return (first + rng.integers(0, BURST_MS, (bursts, BURST_QUOTES))).ravel()
 
 
-def _sent(ticks: _Ticks, rng: np.random.Generator) -> _Ticks:
-    """What is sent: here and there a tick twice, or after it the quote before it, stamped 10 to 500 ms earlier."""
-    n = ticks.ts.size
-    again = np.flatnonzero(rng.integers(0, ODD, n) == 0)
-    overtaken = np.flatnonzero(rng.integers(0, ODD, n) == 0)
-    late = ticks.at(np.maximum(overtaken - 1, 0))._replace(
-        sent=ticks.sent[overtaken], ts=ticks.ts[overtaken] - rng.integers(LATE_MS[0], LATE_MS[1] + 1, overtaken.size)
-    )
-    parts = (ticks, ticks.at(again), late)
-    sent = _Ticks(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+def _sent(rng: np.random.Generator, ticks: _Ticks) -> _Ticks:
+    """What is sent: now and then a tick twice, or after it the quote before it, with a stamp 10 to 500 ms earlier."""
+    twice, followed = (np.flatnonzero(rng.integers(0, ODD, ticks.ts.size) == 0) for _ in range(2))
+    delay = rng.integers(LATE_MS[0], LATE_MS[1] + 1, followed.size)
+    late = ticks.at(np.maximum(followed - 1, 0))._replace(sent=ticks.sent[followed], ts=ticks.ts[followed] - delay)
+    sent = _joined([ticks, ticks.at(twice), late])
     return sent.at(np.argsort(sent.sent, kind="stable"))

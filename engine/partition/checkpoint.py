@@ -51,7 +51,8 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     last: tuple[Cursor, int]
     """Last position published when it was taken."""
     k: int
-    bundle: str
+    bundle: tuple[str, str]
+    """Version and digest of its manifest, empty before the first activation."""
     symbols: list[Symbol]
 
 

@@ -16,5 +16,5 @@ class Image(NamedTuple):
     changed: dict[int, bytes]
     """Event time, features and moments of each symbol that moved since the last image, by its number."""
     k: int
-    bundle: str
-    """The active bundle's version, "" before the first activation."""
+    bundle: tuple[str, str]
+    """Version and digest of the active bundle, empty before the first activation."""

@@ -143,8 +143,8 @@ class Partition:
         changed = {sid: self.snapshot(sid) for sid in sorted(self._touched)}
         self._touched = set()
         self.ticks_since_image = 0
-        version = self.bundle.version if self.bundle else ""
-        return Image(self.upto, list(self.symbols.instruments), changed, self.k, version)
+        bundle = (self.bundle.version, self.bundle.digest) if self.bundle else ("", "")
+        return Image(self.upto, list(self.symbols.instruments), changed, self.k, bundle)
 
     def snapshot(self, sid: int) -> bytes:
         """Event time, features and moments of one symbol."""

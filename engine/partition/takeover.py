@@ -29,10 +29,10 @@ _said = msgspec.json.Decoder(_Said)
 
 
 def take_over(
-    number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str], Bundle], rules: Instruments,
+    number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str, str], Bundle], rules: Instruments,
     warm: Callable[[int], TickBatch | None],
 ) -> Partition:
-    """load: a verified bundle by version. warm: ticks that fill the state of a partition that has no checkpoint yet.
+    """load: a verified bundle by version and digest. warm: ticks that fill the state of a partition that has no checkpoint yet.
 
     Raises TransportUnreachable (`checkpoint`, `readback` later on), ModelRefused, OwnershipLost.
     """
@@ -46,8 +46,8 @@ def take_over(
             part.restore(sid, blob)
             part.policy.rows.restore(sid, symbol.policy)
         part.upto = manifest.cursor
-        if manifest.bundle:
-            part.activate(manifest.k, load(manifest.bundle))
+        if manifest.k:
+            part.activate(manifest.k, load(*manifest.bundle))
     else:
         _warm_up(part, log, checkpoints, warm(number))
     part.past = _read_back(log, number, part.record_end, part.tail)

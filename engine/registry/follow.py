@@ -37,10 +37,10 @@ class Follower:
             return None
         return control.k, self.load(control.body.version, control.body.manifest)
 
-    def load(self, version: str, digest: str | None = None) -> Bundle:
+    def load(self, version: str, digest: str) -> Bundle:
         """A verified bundle of this engine's features and instruments. Raises ModelRefused."""
         bundle = self._bundles.get(version)
-        if bundle is None or digest not in (None, bundle.digest):
+        if bundle is None or digest != bundle.digest:
             bundle = load_bundle(self._registry, version, digest)
             check_features(bundle.manifest, self._fingerprint, self._rules)
             self._bundles[version] = bundle

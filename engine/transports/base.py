@@ -143,6 +143,12 @@ class Log(ABC):
         """Up to `count` records of a topic after a position (NOWHERE: from the first), in order."""
 
     @abstractmethod
+    def follow(
+        self, topic: Topic, after: Mapping[int, Position], count: int, block_ms: int = 0
+    ) -> dict[int, list[tuple[Position, bytes]]]:
+        """Up to `count` records of a topic per partition after the given positions, as `read` does for ticks."""
+
+    @abstractmethod
     def checkpoints(self, partition: int) -> list[bytes]:
         """The manifests of the newest checkpoints, newest first, KEPT deep at most."""
 

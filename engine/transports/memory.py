@@ -252,6 +252,23 @@ class MemoryLog(Log):
         with log.changed:
             return log.changed.wait_for(at_hand, block_ms / 1000)
 
+    def follow(
+        self, topic: Topic, after: Mapping[int, Position], count: int, block_ms: int = 0
+    ) -> dict[int, list[tuple[Position, bytes]]]:
+        log = self._log
+
+        def at_hand() -> dict[int, list[tuple[Position, bytes]]]:
+            found = {}
+            for partition, position in after.items():
+                records = self._owned[partition].topics[topic]
+                first = bisect_right(records, position, key=_place)
+                if first < len(records):
+                    found[partition] = records[first:first + count]
+            return found
+
+        with log.changed:
+            return log.changed.wait_for(at_hand, block_ms / 1000) if after else {}
+
     def checkpoints(self, partition: int) -> list[bytes]:
         with self._log.changed:
             return list(self._owned[partition].checkpoints)

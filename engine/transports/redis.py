@@ -364,6 +364,16 @@ class RedisLog(Log):
         answer = _xread(self._ask, [self._topics[topic][partition]], [ident], count, block_ms)
         return [(_position(ident), fields[1]) for _, records in answer for ident, fields in records]
 
+    def follow(
+        self, topic: Topic, after: Mapping[int, Position], count: int, block_ms: int = 0
+    ) -> dict[int, list[tuple[Position, bytes]]]:
+        if not after:
+            return {}
+        of = {self._topics[topic][partition]: partition for partition in after}
+        idents = [b"0-0" if position == NOWHERE else _id(position) for position in after.values()]
+        answer = _xread(self._ask, of, idents, count, block_ms)
+        return {of[key]: [(_position(ident), fields[1]) for ident, fields in records] for key, records in answer}
+
     def checkpoints(self, partition: int) -> list[bytes]:
         return list(self._ask("LRANGE", self._checkpoints[partition], 0, KEPT - 1))
 

@@ -86,7 +86,7 @@ def _options(url: str) -> dict[str, Any]:
     except ValueError:
         raise _unreadable() from None  # its text may hold a piece of the password
     return options | {
-        "protocol": 2, "decode_responses": False, "driver_info": None, "health_check_interval": 0,
+        "protocol": 2, "decode_responses": False, "health_check_interval": 0,
         "socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0), "retry_on_timeout": False, "retry_on_error": [],
     }

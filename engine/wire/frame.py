@@ -79,7 +79,7 @@ def unpack(payload: bytes) -> Content:
         raise FrameError(Code.CHECKSUM)
     try:
         symbols = _symbols.decode(body[:table_bytes])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise FrameError(Code.MALFORMED) from None
     columns = {"sid": np.frombuffer(body, "<i4", rows, table_bytes).astype(np.int64)}
     at = table_bytes + 4 * rows

@@ -24,8 +24,8 @@ LARGEST = 2**52
 """Points above which sums over a window could leave int64; a price there is a wrong scale."""
 
 
-class Tick(msgspec.Struct, gc=False):
-    """One tick as JSON. ts: ns UTC, or RFC 3339. Sizes and seq may be left out; unknown fields are ignored."""
+class Tick(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """One tick as JSON. ts: ns UTC, or RFC 3339. Sizes and seq may be left out; a field of another name is refused."""
 
     symbol: str
     ts: int | str
@@ -38,6 +38,8 @@ class Tick(msgspec.Struct, gc=False):
 
 _one = msgspec.json.Decoder(Tick)
 _many = msgspec.json.Decoder(list[Tick])
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises for bytes that aren't a tick: bad JSON, a wrong type, bad UTF-8."""
 _I64_LIMIT = 2**63
 
 
@@ -89,7 +91,7 @@ def _decode_json(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, l
     if all(len(entry.payload) <= MAX_RECORD for entry in entries):
         try:
             ticks = _many.decode(b"[" + b",".join([entry.payload for entry in entries]) + b"]")
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             ticks = []
         if len(ticks) == len(entries):
             return _columns(ticks, entries, [0] * len(entries), [entry.payload for entry in entries], table)
@@ -114,7 +116,7 @@ def _decode_lines(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, 
                 break
             try:
                 tick = _one.decode(line)
-            except msgspec.DecodeError:
+            except _UNREADABLE:
                 refused.append(Refused(Position(entry.cursor, ordinal), Code.MALFORMED, line))
                 continue
             ticks.append(tick)

@@ -47,7 +47,7 @@ class Follow:
         k, version = entry.payload.decode().split(":")
         return (int(k), BUNDLES[version]) if int(k) > followed else None
 
-    def load(self, version: str) -> Bundle:
+    def load(self, version: str, digest: str) -> Bundle:
         return BUNDLES[version]
 
 

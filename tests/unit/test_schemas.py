@@ -67,7 +67,8 @@ def test_signals_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("side", "hold"), ("reason", "because"), ("probabilities", [0.5, 0.5]), ("licence", True), ("ts", "now")]
+    ("key", "value"),
+    [("side", "hold"), ("reason", "because"), ("probabilities", [0.5, 0.5]), ("licence", True), ("ts", "now")],
 )
 def test_other_signals_do_not(key: str, value: object) -> None:
     with pytest.raises(jsonschema.ValidationError):

@@ -67,6 +67,10 @@ def test_positions_and_append_stamps_come_from_the_records() -> None:
     (b'{"symbol":"EURUSD","ts":1,"bid":1e300,"ask":1.2}', Code.PRICE),
     (b'{"symbol":"EURUSD","ts":1,"bid":1.123456,"ask":1.2}', Code.SCALE),
     (b'{"symbol":"EURUSD","ts":1,"bid":1.1,"ask":1.2,"bid_size":-1}', Code.SIZE),
+    (b'{"symbol":"EURUSD","ts":1,"bid":1.1,"ask":1.2,"bidsize":1}', Code.MALFORMED),
+    (b'{"symbol":"\xff","ts":1,"bid":1.1,"ask":1.2}', Code.MALFORMED),
+    (b'{"symbol":"EURUSD","x":' + b"[" * 5000, Code.MALFORMED),
+    (b'{"symbol":' + b"[" * 5000, Code.MALFORMED),
     (b"TKF", Code.MALFORMED),
     (b"", Code.MALFORMED),
 ])

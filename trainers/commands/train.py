@@ -89,26 +89,19 @@ def keys(config: Config) -> Any:
 def _activate(version: str, registry: Any, private: Any, config: Config, comment: str) -> dict[str, Any]:
     """The control record first (where a transport is named), then the alias: the log is the only truth of what answers."""
     from engine.registry.activate import activate
+    from engine.terminal import whoever
     from engine.transports import open_log
 
     done: dict[str, Any] = {"alias": "champion"}
     if config.log.transport:
         log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
         try:
-            activation = activate(log, registry, private, version, who(), comment)
+            activation = activate(log, registry, private, version, whoever(), comment)
             done |= {"k": activation.k, "copies": {p: log.format(c) for p, c in activation.copies.items()}}
         finally:
             log.close()
     registry.set_alias("champion", version)
     return done
-
-
-def who() -> str:
-    """user@host, for the record."""
-    import getpass
-    import socket
-
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def in_words(trained: Trained, activated: bool) -> str:

@@ -23,7 +23,7 @@ GROUP = "tocsin.expert"
 
 
 def names() -> tuple[str, ...]:
-    """Every expert by name, ours first. Raises UsageError (`expert_clash`) where two have the same name."""
+    """Every expert, ours first and in order of their places. Raises UsageError (`expert_clash`) for two of one name."""
     return tuple(_experts())
 
 
@@ -44,9 +44,7 @@ def create(
             "expert_unknown", f"no expert {name!r}",
             hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}",
         )
-    model = known[name](
-        idx=idx, device=device, gpu_only=gpu_only, threads=threads, preset=preset, **params,
-    )
+    model = known[name](idx, device, gpu_only, threads, preset, **params)
     model.library()
     return model
 
@@ -58,6 +56,7 @@ def _experts() -> dict[str, type[Trainable]]:
         for thing in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
             if isinstance(thing, type) and issubclass(thing, Trainable) and vars(thing).get("name") == module.name:
                 found[module.name] = thing
+    found = dict(sorted(found.items(), key=lambda item: item[1].place))
     for entry in entry_points(group=GROUP):
         expert = entry.load()
         if not (isinstance(expert, type) and issubclass(expert, Trainable)):

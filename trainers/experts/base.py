@@ -30,6 +30,7 @@ from engine.types import CLASSES, F32, F64, I64
 from ..metrics import LABELS
 from .devices import Device, Gpus, ParameterRefused, choose_device, cpu_budget
 from .rows import (
+    Rows,
     column_of,
     labels_of,
     remap_labels_to_contiguous,
@@ -56,14 +57,6 @@ class Served(Protocol):
 
 class NotFitted(InputRefused, AttributeError):
     """Asked before it was fitted; also sklearn's NotFittedError wherever sklearn is loaded."""
-
-
-class Rows(NamedTuple):
-    """X (n, F) float32 without ±inf, y (n,) contiguous, weight (n,): the sample's times its class's."""
-
-    X: F32
-    y: I64
-    weight: F64
 
 
 class Task(NamedTuple):
@@ -108,6 +101,8 @@ class Trainable(ABC):
     """
 
     name: ClassVar[str]
+    place: ClassVar[int]
+    """Among all experts: its idx where all are trained."""
     requires: ClassVar[str]
     """The library, as it is imported."""
     library_file: ClassVar[str]
@@ -178,10 +173,13 @@ class Trainable(ABC):
         rows, names = rows_of(X, ndim=self.ndim)
         n = len(rows)
         labels, weight = labels_of(column_of("y", y, n)), weights_of(sample_weight, n)
-        settings = self.settings(n)
+        device = choose_device(self.device, self.idx, self.gpu_only, self._gpus)
+        settings = self.settings(n, device)
         when = None if times is None else stamps_of("times", times, n)
         ends = None if end_times is None else stamps_of("end_times", end_times, n)
-        train, validation = train_and_validation(n, when, ends) if settings["early_stopping"] else (np.arange(n), None)
+        train, validation = np.arange(n), np.arange(0)
+        if settings["early_stopping"]:
+            train, validation = train_and_validation(n, when, ends)
 
         contiguous, classes = remap_labels_to_contiguous(labels[train])
         if classes.size < 2:
@@ -198,9 +196,9 @@ class Trainable(ABC):
             y = np.searchsorted(classes, labels[chosen])
             return Rows(rows[chosen], y, weight[chosen] * class_weight[y])
 
+        validation = validation[np.isin(labels[validation], classes)]
         model, rounds = self._train(Task(
-            part(train), None if validation is None else part(validation[np.isin(labels[validation], classes)]),
-            classes.size, names, settings, choose_device(self.device, self.idx, self.gpu_only, self._gpus),
+            part(train), part(validation) if validation.size else None, classes.size, names, settings, device,
             self.threads or cpu_budget(), progress,
         ))
         self._fitted = Fitted(
@@ -311,8 +309,8 @@ class Trainable(ABC):
 
     # parameters
 
-    def settings(self, n: int) -> dict[str, Any]:
-        """The preset's parameters, overridden by those given, for n rows. Raises ParameterRefused (`parameter`)."""
+    def settings(self, n: int, device: Device) -> dict[str, Any]:
+        """The preset's parameters, overridden by those given, for n rows there. Raises ParameterRefused."""
         allowed = {
             "preset": self.preset in self.presets, "class_weight": self.class_weight in ("balanced", None),
             "idx": self.idx >= 1, "threads": self.threads is None or self.threads >= 1,

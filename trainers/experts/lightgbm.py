@@ -10,8 +10,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import re
+from collections.abc import Callable
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,15 @@ from engine.runtimes.forest.layout import Forest
 from engine.types import F32
 
 from ..export.forest import export_forest
-from .base import Fitted, Task, Trainable
-from .devices import Gpus
-from .rows import remap_labels_to_contiguous, reorder_to_neutral_buy_sell, restore_labels, time_series_train_val_split
+from .base import Fitted, Progress, Task, Trainable
+from .devices import Device, Gpus, cpu_budget
+from .rows import (
+    Rows,
+    remap_labels_to_contiguous,
+    reorder_to_neutral_buy_sell,
+    restore_labels,
+    time_series_train_val_split,
+)
 
 __all__ = [
     "LightGBMExpert", "LightGBMModel", "remap_labels_to_contiguous", "reorder_to_neutral_buy_sell", "restore_labels",
@@ -31,11 +38,12 @@ __all__ = [
 ]
 
 _GPU_MAX_BIN = 63
-_LEAVES_WORTH_OF_ROWS = 50
-"""The lean preset's smallest leaf is a fiftieth of the rows where those are few."""
+_ROWS_PER_LEAF_ROW = 50
+_CL_DEVICE_TYPE, _CL_DEVICE_TYPE_GPU, _CL_DEVICE_TYPE_ALL = 0x1000, 1 << 2, 0xFFFFFFFF
 
-_DESCRIPTION = re.compile(rb"\ntocsin=(?P<digest>[0-9a-f]{64}) (?P<said>\{.*\})\n")
+_DESCRIPTION = re.compile(rb"\ntocsin=(?P<digest>[0-9a-f]{64}) (?P<said>\{.*\})(?=\n)")
 _END = b"\npandas_categorical:"
+"""What the library's text ends with; the description stands on a line before it, where the library doesn't look."""
 
 
 class LightGBMExpert(Trainable):
@@ -48,11 +56,12 @@ class LightGBMExpert(Trainable):
     """
 
     name: ClassVar[str] = "lightgbm"
+    place: ClassVar[int] = 1
     requires: ClassVar[str] = "lightgbm"
     library_file: ClassVar[str] = "lightgbm.txt"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "lean": {
-            "rounds": 40, "early_stopping": 0, "num_leaves": 16, "learning_rate": 0.1, "min_data_in_leaf": 500,
+            "rounds": 30, "early_stopping": 0, "num_leaves": 16, "learning_rate": 0.05, "min_data_in_leaf": 500,
             "feature_fraction": 0.4, "bagging_fraction": 0.5, "max_bin": 63, "path_smooth": 10.0,
             "linear_tree": False, "seed": 42,
         },
@@ -63,9 +72,141 @@ class LightGBMExpert(Trainable):
         },
     }
 
-    def settings(self, n: int) -> dict[str, Any]:
-        settings = super().settings(n)
-        given = self.get_params()
+    def settings(self, n: int, device: Device) -> dict[str, Any]:
+        settings, given = super().settings(n, device), self.get_params()
         if self.preset == "lean" and given["min_data_in_leaf"] is None:
-            settings["min_data_in_leaf"] = min(settings["min_data_in_leaf"], max(1, n // _LEAVES_WORTH_OF_ROWS))
+            settings["min_data_in_leaf"] = min(settings["min_data_in_leaf"], max(1, n // _ROWS_PER_LEAF_ROW))
+        if device.kind == "gpu" and given["max_bin"] is None:
+            settings["max_bin"] = min(settings["max_bin"], _GPU_MAX_BIN)
         return settings
+
+    def _train(self, task: Task) -> tuple[_Model, int]:
+        library, settings = self.library(), dict(task.settings)
+        rounds, patience = settings.pop("rounds"), settings.pop("early_stopping")
+        params = settings | {
+            "objective": "multiclass", "num_class": task.classes, "metric": "multi_logloss", "bagging_freq": 1,
+            "num_threads": task.threads, "deterministic": True, "force_row_wise": True, "verbosity": -1,
+        }
+        if task.device.kind == "gpu":
+            platform, device = _opencl_gpus()[task.device.number]
+            params |= {"device_type": "gpu", "gpu_platform_id": platform, "gpu_device_id": device}
+
+        def dataset(rows: Rows, reference: Any = None) -> Any:
+            return library.Dataset(
+                rows.X, rows.y, reference=reference, weight=rows.weight, feature_name=_plain(task.names), params=params
+            )
+
+        train = dataset(task.train)
+        callbacks, valid = [], []
+        if task.validation is not None:
+            valid.append(dataset(task.validation, train))
+            callbacks.append(library.early_stopping(patience, verbose=False))
+        if task.progress is not None:
+            callbacks.append(_reporting(task.progress))
+        try:
+            booster = library.train(params, train, rounds, valid_sets=valid, callbacks=callbacks)
+        except library.basic.LightGBMError as error:
+            raise TocsinError(
+                "fit_failed", f"LightGBM could not fit: {error}", hint="its message names the parameter or the data"
+            ) from None
+        model = _Model.of(booster.model_to_string())             # up to the best round
+        return model, int(model.booster.current_iteration())
+
+    def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
+        return np.asarray(fitted.model.booster.predict(X, num_threads=self.threads or cpu_budget()))
+
+    def _export(self, fitted: Fitted) -> Forest:
+        return export_forest(fitted.model.text, fitted.n_features, fitted.classes)
+
+    def _write(self, model: _Model, description: str) -> bytes:
+        before, end, after = model.text.encode().rpartition(_END)
+        digest = hashlib.sha256(before + end + after + description.encode()).hexdigest()
+        return before + f"\ntocsin={digest} {description}".encode() + end + after
+
+    def _read(self, data: bytes) -> tuple[_Model, str]:
+        found = _DESCRIPTION.search(data)
+        if found is None:
+            raise ModelRefused(
+                "model_damaged", "not a whole model that this expert saved", hint="save it again, or name another file"
+            )
+        text, description = data[: found.start()] + data[found.end() :], found["said"]
+        if hashlib.sha256(text + description).hexdigest() != found["digest"].decode():
+            raise ModelRefused("model_damaged", "the model was altered after it was saved", hint="fetch it again")
+        return _Model.of(text.decode()), description.decode()
+
+    def _gpus(self) -> Gpus:
+        if self.get_params()["linear_tree"]:
+            return Gpus(0, "LightGBM's linear_tree knows only the CPU", "leave out linear_tree, or the GPU")
+        return _gpus()
+
+
+LightGBMModel = LightGBMExpert
+
+
+class _Model(NamedTuple):
+    """The library's model and its text."""
+
+    booster: Any
+    text: str
+
+    @classmethod
+    def of(cls, text: str) -> _Model:
+        """What answers is always read from the text, so that saving and loading can't change a bit."""
+        return cls(LightGBMExpert.library().Booster(model_str=text), text)
+
+
+def _plain(names: tuple[str, ...] | None) -> list[str] | str:
+    """Names as the library's text can hold them; "auto" where they can't be told apart then."""
+    plain = [re.sub(r"[^\w.-]", "_", name, flags=re.ASCII) for name in names or ()]
+    return plain if plain and len(set(plain)) == len(plain) else "auto"
+
+
+def _reporting(progress: Progress) -> Callable[[Any], None]:
+    def report(state: Any) -> None:
+        progress(state.iteration + 1, state.end_iteration)
+
+    return report
+
+
+@cache
+def _gpus() -> Gpus:
+    """The library's GPUs, if one fit on the first goes well."""
+    install = "install the GPU's OpenCL driver: nvidia-opencl-icd, rocm-opencl-runtime or intel-opencl-icd"
+    there = _opencl_gpus()
+    if not there:
+        return Gpus(0, "LightGBM's GPU training needs OpenCL, which shows no GPU", install)
+    library = LightGBMExpert.library()
+    platform, device = there[0]
+    params = {"device_type": "gpu", "gpu_platform_id": platform, "gpu_device_id": device, "verbosity": -1}
+    rows = np.random.default_rng(0).normal(size=(200, 2))
+    try:
+        library.train(params | {"objective": "binary"}, library.Dataset(rows, rows[:, 0] > 0, params=params), 1)
+    except library.basic.LightGBMError as error:
+        return Gpus(0, f"LightGBM's OpenCL training fails here: {error}", install)
+    return Gpus(len(there))
+
+
+@cache
+def _opencl_gpus() -> list[tuple[int, int]]:
+    """(platform, device) numbers of every GPU, as the OpenCL loader inside LightGBM's own library counts them."""
+    opencl = LightGBMExpert.library().basic._LIB
+    count = ctypes.c_uint(0)
+    if not hasattr(opencl, "clGetPlatformIDs") or opencl.clGetPlatformIDs(0, None, ctypes.byref(count)) != 0:
+        return []
+    platforms = (ctypes.c_void_p * count.value)()
+    opencl.clGetPlatformIDs(count, platforms, None)
+    found = []
+    for p, platform in enumerate(platforms):
+        here, every = ctypes.c_void_p(platform), ctypes.c_ulonglong(_CL_DEVICE_TYPE_ALL)
+        if opencl.clGetDeviceIDs(here, every, 0, None, ctypes.byref(count)) != 0:
+            continue
+        devices = (ctypes.c_void_p * count.value)()
+        opencl.clGetDeviceIDs(here, every, count, devices, None)
+        for d, device in enumerate(devices):
+            kind = ctypes.c_ulonglong(0)
+            opencl.clGetDeviceInfo(
+                ctypes.c_void_p(device), _CL_DEVICE_TYPE, ctypes.sizeof(kind), ctypes.byref(kind), None
+            )
+            if kind.value & _CL_DEVICE_TYPE_GPU:
+                found.append((p, d))
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,14 @@ from engine.types import F32, F64, I64
 from ..metrics import LABELS
 
 LEAST_TRAINING_ROWS = 100
+
+
+class Rows(NamedTuple):
+    """X (n, F) float32 without ±inf, y (n,) contiguous, weight (n,): the sample's times its class's."""
+
+    X: F32
+    y: I64
+    weight: F64
 
 
 def remap_labels_to_contiguous(y: ArrayLike) -> tuple[I64, I64]:

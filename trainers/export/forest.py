@@ -159,8 +159,8 @@ def _send_zero(
         return feature, threshold, left, right, nan_right
     count = np.where(astray, 3, 1)
     place = np.cumsum(count) - count
-    left = np.repeat(np.where(left >= 0, place[left], left), count)
-    right = np.repeat(np.where(right >= 0, place[right], right), count)
+    left = np.repeat(np.where(left >= 0, place[np.maximum(left, 0)], left), count)
+    right = np.repeat(np.where(right >= 0, place[np.maximum(right, 0)], right), count)
     feature, threshold, nan_right = np.repeat(feature, count), np.repeat(threshold, count), np.repeat(nan_right, count)
     for split in place[astray]:
         second, third = split + 1, split + 2

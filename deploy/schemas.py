@@ -1,0 +1,29 @@
+"""The JSON Schemas in docs/schemas, made from the types that encode and decode: `make schemas` writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.manifest import Manifest
+from engine.wire.records import schemas
+
+FOLDER = Path(__file__).parent.parent / "docs" / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def documents() -> dict[str, str]:
+    """File name -> its text."""
+    kinds: dict[str, dict[str, Any]] = {**schemas(), "manifest": msgspec.json.schema(Manifest)}
+    return {
+        f"{name}.json": json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
+        for name, schema in kinds.items()
+    }
+
+
+if __name__ == "__main__":
+    for name, text in documents().items():
+        (FOLDER / name).write_text(text)

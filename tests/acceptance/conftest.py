@@ -1,0 +1,111 @@
+"""The product as a user has it: the wheel, built from this folder and installed elsewhere, driven by its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Tocsin:
+    """The installed command in a folder of its own."""
+
+    def __init__(self, command: Path, folder: Path) -> None:
+        self.command = command
+        self.folder = folder
+        self.running: list[subprocess.Popen[bytes]] = []
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("TOCSIN_") and k != "PYTHONPATH"}
+
+    def __call__(self, *argv: object, code: int = 0, environ: dict[str, str] | None = None) -> str:
+        """Run to the end; stdout. Fails the test on another exit code, or on a traceback in the user's face."""
+        done = subprocess.run(
+            [self.command, *map(str, argv)], cwd=self.folder, env=self.environ | (environ or {}), capture_output=True,
+            timeout=300,
+        )
+        said = done.stderr.decode(errors="replace")
+        assert done.returncode == code, f"{argv}: exit {done.returncode}, {code} expected\n{said}"
+        assert "Traceback" not in said, said
+        self.stderr = said
+        return done.stdout.decode()
+
+    def json(self, *argv: object, **options: Any) -> Any:
+        return json.loads(self(*argv, "--json", **options))
+
+    def start(self, *argv: object) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [self.command, *map(str, argv)], cwd=self.folder, env=self.environ, stdout=subprocess.PIPE,
+            stderr=(self.folder / f"{argv[0]}-{len(self.running)}.log").open("wb"),
+        )
+        self.running.append(process)
+        return process
+
+    def wait_until_ready(self, engine: subprocess.Popen[bytes]) -> None:
+        said = self.folder / f"run-{self.running.index(engine)}.log"
+        deadline = time.monotonic() + 120
+        while b"ready:" not in said.read_bytes():
+            assert engine.poll() is None, said.read_text()
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        for process in self.running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `tocsin` script of the wheel, in an environment that borrows this one's libraries but not this folder."""
+    folder = tmp_path_factory.mktemp("installed")
+    run = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*run, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    python = folder / "venv/bin/python"
+    wheel = next(folder.glob("tocsin-*.whl"))
+    subprocess.run([*run, "--python", python, "install", "--no-deps", "--no-compile", wheel], check=True)
+    home = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    Path(home, "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    where = subprocess.run(
+        [python, "-c", "import engine; print(engine.__file__)"], check=True, capture_output=True, text=True, cwd=folder
+    ).stdout
+    assert str(folder) in where, f"the wheel isn't what is imported: {where}"
+    return folder / "venv/bin/tocsin"
+
+
+@pytest.fixture
+def tocsin(installed: Path, tmp_path: Path) -> Iterator[Tocsin]:
+    command = Tocsin(installed, tmp_path)
+    yield command
+    command.end()
+    deadline = time.monotonic() + 10
+    while _servers(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _servers(folder: Path) -> list[str]:
+    """Command lines of processes that still name the folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in words:
+            found.append(words)
+    return found

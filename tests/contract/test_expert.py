@@ -1,0 +1,606 @@
+"""What every trainable expert must do, whoever wrote it. A new file in trainers/experts is asked all of this."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from engine.errors import DeviceMissing, InputRefused, ModelRefused, UsageError
+from engine.runtimes.forest.layout import Forest
+from trainers.experts import create, names
+from trainers.experts.base import NotFitted, Trainable
+from trainers.experts.devices import Device, Gpus, assigned_gpu, choose_device, thread_shares
+from trainers.experts.rows import (
+    purged_train_val_split,
+    remap_labels_to_contiguous,
+    reorder_to_neutral_buy_sell,
+    restore_labels,
+    time_series_train_val_split,
+)
+from trainers.export.forest import parity
+
+PARITY = 1e-6
+
+
+class Data(NamedTuple):
+    X: np.ndarray
+    y: np.ndarray
+    times: np.ndarray
+
+
+def make(seed: int, n: int = 900, features: int = 6) -> Data:
+    """Rows in which something can be learned, with holes."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, features)).astype(np.float32)
+    score = X[:, 0] + 0.5 * rng.normal(size=n)
+    y = np.where(score > 0.7, 1, np.where(score < -0.7, -1, 0))
+    X[rng.random(X.shape) < 0.05] = np.nan
+    return Data(X, y, np.arange(n) * 1_000_000_000)
+
+
+DATA, OTHER = make(0), make(1)
+
+
+@pytest.fixture(params=names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(name: str) -> Trainable:
+    """On the CPU, where the same fit gives the same bits."""
+    return create(name, device="cpu", threads=1)
+
+
+@pytest.fixture
+def fitted(model: Trainable) -> Trainable:
+    return model.fit(DATA.X, DATA.y)
+
+
+def stopping(name: str) -> Trainable:
+    """With the preset that stops early on a part of the rows."""
+    return create(name, device="cpu", threads=1, preset="seed")
+
+
+# ---- what it answers
+
+
+def test_classes_stand_as_neutral_buy_sell(fitted: Trainable) -> None:
+    p = fitted.predict_proba(DATA.X)
+    assert p.shape == (len(DATA.X), 3)
+    assert p.dtype == np.float32
+    assert fitted.classes_.tolist() == [0, 1, -1]
+    for column, label in enumerate((0, 1, -1)):
+        assert p[label == DATA.y, column].mean() > p[label != DATA.y, column].mean() + 0.1
+    assert np.array_equal(fitted.predict(DATA.X), np.array([0, 1, -1])[p.argmax(1)])
+    assert (fitted.predict(DATA.X) == DATA.y).mean() > 0.6
+
+
+def test_probabilities_are_finite_and_sum_to_one_whatever_the_row(fitted: Trainable) -> None:
+    X = np.array([[v] * 6 for v in (0.0, 1e38, -1e38, np.nan, np.inf, -np.inf, 1e-40)], np.float32)
+    p = fitted.predict_proba(X)
+    assert ((p >= 0) & (p <= 1)).all()
+    assert np.abs(p.sum(1) - 1).max() < 1e-6
+
+
+def test_what_is_exported_answers_the_same(fitted: Trainable) -> None:
+    X = OTHER.X.copy()
+    X[::5, 0], X[1::5, 1], X[2::5] = np.inf, -np.inf, np.nan
+    served = fitted.export()
+    assert parity(served, fitted.predict_proba(X), X) <= PARITY
+    if isinstance(served, Forest):
+        served = Forest.from_bytes(served.to_bytes())
+        assert parity(served, fitted.predict_proba(X), X) <= PARITY
+
+
+def test_a_row_s_bits_do_not_depend_on_its_batch(fitted: Trainable) -> None:
+    served = fitted.export()
+    whole = served.predict_proba(OTHER.X)
+    for size in (1, 3, 64, 500):
+        parts = [served.predict_proba(OTHER.X[i : i + size]) for i in range(0, len(OTHER.X), size)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes(), size
+
+
+@pytest.mark.parametrize("absent", [-1, 0, 1])
+def test_a_class_that_is_missing_gets_nothing_and_moves_no_column(model: Trainable, absent: int) -> None:
+    here = absent != DATA.y
+    model.fit(DATA.X[here], DATA.y[here])
+    p = model.predict_proba(OTHER.X)
+    column = [0, 1, -1].index(absent)
+    assert (p[:, column] == 0).all()
+    assert np.abs(p.sum(1) - 1).max() < 1e-6
+    assert (model.predict(DATA.X[here]) == DATA.y[here]).mean() > 0.6
+    assert model.class_prior_[column] == 0
+    served = model.export()
+    assert (served.predict_proba(OTHER.X)[:, column] == 0).all()
+    assert parity(served, p, OTHER.X) <= PARITY
+
+
+def test_the_same_fit_gives_the_same_bits(name: str, fitted: Trainable) -> None:
+    again = create(name, device="cpu", threads=1).fit(DATA.X, DATA.y)
+    assert again.to_bytes() == fitted.to_bytes()
+    assert again.fit(OTHER.X, OTHER.y).to_bytes() != fitted.to_bytes()
+
+
+def test_class_weights_are_undone_by_the_prior(name: str) -> None:
+    common = DATA.y != 1
+    common[np.flatnonzero(DATA.y == 1)[:60]] = True
+    y = DATA.y[common]
+    model = create(name, device="cpu", threads=1).fit(DATA.X[common], y)
+    counts = np.array([(y == label).sum() for label in (0, 1, -1)])
+    assert np.allclose(model.class_prior_, counts / y.size * 3)
+    bent = model.predict_proba(DATA.X[common])
+    straight = bent * model.class_prior_
+    straight /= straight.sum(1, keepdims=True)
+    share = counts / y.size
+    assert np.abs(straight.mean(0) - share).max() < np.abs(bent.mean(0) - share).max() / 2
+    unweighted = create(name, device="cpu", threads=1, class_weight=None).fit(DATA.X[common], y)
+    assert unweighted.class_prior_.tolist() == [1, 1, 1]
+
+
+# ---- what it takes
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "float64"])
+def test_labels_of_any_type(fitted: Trainable, model: Trainable, dtype: str) -> None:
+    p = fitted.predict_proba(OTHER.X)
+    assert model.fit(DATA.X, DATA.y.astype(dtype)).predict_proba(OTHER.X).tobytes() == p.tobytes()
+
+
+def test_unsigned_labels(model: Trainable) -> None:
+    here = DATA.y >= 0
+    p = model.fit(DATA.X[here], DATA.y[here]).predict_proba(OTHER.X)
+    assert model.fit(DATA.X[here], DATA.y[here].astype(np.uint8)).predict_proba(OTHER.X).tobytes() == p.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("y", "named"),
+    [
+        (np.where(DATA.y == 1, 7, DATA.y), "7"), (np.where(DATA.y == 0, 0.5, DATA.y), "0.5"),
+        (np.where(DATA.y == 0, np.nan, DATA.y), "NaN"), (DATA.y.astype(str), "type"), (DATA.y == 1, "bool"),
+    ],
+)
+def test_other_labels_are_refused_by_name(model: Trainable, y: Any, named: str) -> None:
+    with pytest.raises(InputRefused, match=named) as refused:
+        model.fit(DATA.X, y)
+    assert refused.value.code == "labels"
+    assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "code"),
+    [
+        (DATA.X[0], DATA.y, "shape"), (DATA.X[:, :, None], DATA.y, "shape"), (DATA.X, DATA.y[:-1], "shape"),
+        (DATA.X[:0], DATA.y[:0], "empty"), (DATA.X[:, :0], DATA.y, "empty"), (DATA.X.astype(str), DATA.y, "dtype"),
+        ([[1.0], [1.0, 2.0]], [0, 1], "shape"), (DATA.X, np.zeros(len(DATA.y), int), "one_class"),
+    ],
+)
+def test_rows_that_cannot_be_meant_are_refused(model: Trainable, X: Any, y: Any, code: str) -> None:
+    with pytest.raises(InputRefused) as refused:
+        model.fit(X, y)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize("X", [DATA.X[:, :5], DATA.X[:0], DATA.X[0]])
+def test_other_rows_are_refused_when_asked(fitted: Trainable, X: Any) -> None:
+    with pytest.raises(InputRefused):
+        fitted.predict_proba(X)
+
+
+@pytest.mark.parametrize(
+    "weight", [np.ones(3), np.zeros(len(DATA.y)), np.full(len(DATA.y), np.nan), -np.ones(len(DATA.y))]
+)
+def test_weights_that_are_none_are_refused(model: Trainable, weight: Any) -> None:
+    with pytest.raises(InputRefused):
+        model.fit(DATA.X, DATA.y, sample_weight=weight)
+
+
+def test_weights_count(fitted: Trainable, model: Trainable) -> None:
+    p = fitted.predict_proba(OTHER.X)
+    same = model.fit(DATA.X, DATA.y, sample_weight=np.ones(len(DATA.y))).predict_proba(OTHER.X)
+    buys = model.fit(DATA.X, DATA.y, sample_weight=np.where(DATA.y == 1, 10.0, 1.0)).predict_proba(OTHER.X)
+    assert same.tobytes() == p.tobytes()
+    assert buys[:, 1].mean() > p[:, 1].mean() + 0.1
+
+
+def test_a_frame_is_taken_by_its_names(fitted: Trainable, model: Trainable) -> None:
+    polars = pytest.importorskip("polars")
+    columns = ["ret 1", "vol:14", "mom5", "a", "b", "c"]
+    frame = polars.DataFrame(DATA.X, schema=columns)
+    p = fitted.predict_proba(DATA.X)
+    model.fit(frame, polars.Series(DATA.y))
+    assert model.feature_names_in_.tolist() == columns
+    assert model.n_features_in_ == 6
+    assert model.predict_proba(DATA.X).tobytes() == p.tobytes()
+    shuffled = frame.select(polars.lit(0.0).alias("more"), *columns[::-1])
+    assert model.predict_proba(shuffled).tobytes() == p.tobytes()
+    with pytest.raises(InputRefused, match="mom5"):
+        model.predict_proba(frame.drop("mom5"))
+
+
+def test_infinite_is_missing(fitted: Trainable) -> None:
+    X = OTHER.X.copy()
+    X[::3, 0] = np.nan
+    infinite = X.copy()
+    infinite[::6, 0], infinite[3::6, 0] = np.inf, -np.inf
+    assert fitted.predict_proba(infinite).tobytes() == fitted.predict_proba(X).tobytes()
+    beyond = X.astype(np.float64)
+    beyond[::3, 0] = 1e300                                               # no float32
+    assert fitted.predict_proba(beyond).tobytes() == fitted.predict_proba(X).tobytes()
+
+
+# ---- the split in time
+
+
+def changed_at(rows: np.ndarray) -> Data:
+    """The same data with other features and labels in these rows."""
+    X, y = DATA.X.copy(), DATA.y.copy()
+    X[rows], y[rows] = -X[rows] + 3, -y[rows]
+    return Data(X, y, DATA.times)
+
+
+def test_rows_in_the_embargo_teach_nothing(name: str) -> None:
+    n = len(DATA.y)
+    first = n - round(0.15 * n)
+    bits = stopping(name).fit(DATA.X, DATA.y).to_bytes()
+    embargo = changed_at(np.arange(first - 24, first))
+    assert stopping(name).fit(embargo.X, embargo.y).to_bytes() == bits
+    trained = changed_at(np.arange(first - 30, first - 24))
+    assert stopping(name).fit(trained.X, trained.y).to_bytes() != bits
+
+
+def test_labels_that_reach_into_validation_teach_nothing(name: str) -> None:
+    n = len(DATA.y)
+    first = n - round(0.15 * n)
+    ends = DATA.times + 5_000_000_000
+    reaching = np.arange(first - 5, first)                               # ends at or after the first to validate
+    ends[100] = DATA.times[first]                                        # and one from long ago
+    bits = stopping(name).fit(DATA.X, DATA.y, times=DATA.times, end_times=ends).to_bytes()
+    purged = changed_at(np.append(reaching, 100))
+    assert stopping(name).fit(purged.X, purged.y, times=DATA.times, end_times=ends).to_bytes() == bits
+    trained = changed_at(np.array([first - 6, first - 7, first - 8, first - 9]))
+    assert stopping(name).fit(trained.X, trained.y, times=DATA.times, end_times=ends).to_bytes() != bits
+
+
+def test_time_decides_not_the_order_of_rows(name: str) -> None:
+    """Rows from the end of time validate, wherever they stand."""
+    back = np.arange(len(DATA.y))[::-1]
+    n = len(DATA.y)
+    bits = stopping(name).fit(DATA.X[back], DATA.y[back], times=DATA.times[back]).to_bytes()
+    first = n - round(0.15 * n)
+    embargo = changed_at(np.arange(first - 24, first))
+    assert stopping(name).fit(embargo.X[back], embargo.y[back], times=DATA.times[back]).to_bytes() == bits
+
+
+@pytest.mark.parametrize(
+    ("times", "ends"),
+    [
+        (None, DATA.times), (DATA.times, DATA.times - 1), (DATA.times[:5], None), (DATA.times.astype(float), None),
+        (DATA.times, np.full(len(DATA.y), 10**18)),
+    ],
+)
+def test_stamps_that_cannot_be_meant_are_refused(name: str, times: Any, ends: Any) -> None:
+    with pytest.raises(InputRefused):
+        stopping(name).fit(DATA.X, DATA.y, times=times, end_times=ends)
+
+
+def test_too_few_rows_to_stop_early_are_refused(name: str) -> None:
+    with pytest.raises(InputRefused) as refused:
+        stopping(name).fit(DATA.X[:120], DATA.y[:120])
+    assert refused.value.code == "too_few_rows"
+
+
+def test_the_split_keeps_its_distance() -> None:
+    for n in (130, 200, 1000, 10_000):
+        train, validation = time_series_train_val_split(n)
+        assert validation[-1] == n - 1
+        assert validation[0] - train[-1] - 1 == max(24, -(-n // 100))
+        assert train.size >= 100
+    assert time_series_train_val_split(10_000)[1].size == 1500
+    assert time_series_train_val_split(130)[1].size == 6
+    train, validation = time_series_train_val_split(1000, val=0.2, embargo=0)
+    assert (train.size, validation.size) == (800, 200)
+    with pytest.raises(InputRefused):
+        time_series_train_val_split(124)
+
+
+def test_the_purge_takes_exactly_the_labels_that_reach_across() -> None:
+    times = np.arange(1000)
+    ends = times + np.random.default_rng(0).integers(0, 300, 1000)
+    order = np.random.default_rng(1).permutation(1000)
+    train, validation = purged_train_val_split(times[order], ends[order])
+    assert sorted(times[order][validation]) == list(range(850, 1000))
+    assert sorted(times[order][train]) == [t for t in range(850) if ends[t] < 850]
+
+
+# ---- saved and loaded
+
+
+def test_the_same_bits_after_loading(name: str, fitted: Trainable, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model.txt")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.txt"]
+    loaded = create(name).load(tmp_path / "model.txt")
+    assert loaded.predict_proba(OTHER.X).tobytes() == fitted.predict_proba(OTHER.X).tobytes()
+    assert loaded.export().predict_proba(OTHER.X).tobytes() == fitted.export().predict_proba(OTHER.X).tobytes()
+    assert loaded.class_prior_.tolist() == fitted.class_prior_.tolist()
+    assert loaded.settings_ == fitted.settings_
+    assert loaded.rounds_ == fitted.rounds_
+    assert loaded.to_bytes() == fitted.to_bytes()
+
+
+def test_damaged_files_are_refused(name: str, fitted: Trainable, tmp_path: Path) -> None:
+    data = fitted.to_bytes()
+    rng = np.random.default_rng(0)
+    broken = [data[: len(data) // 2], b"", b"nothing"]
+    for place in rng.integers(0, len(data), 50):
+        flipped = bytearray(data)
+        flipped[place] ^= 1
+        broken.append(bytes(flipped))
+    for content in broken:
+        with pytest.raises(ModelRefused):
+            create(name).from_bytes(content)
+    with pytest.raises(ModelRefused):
+        create(name).load(tmp_path / "nothing.txt")
+
+
+# ---- sklearn's conventions
+
+
+def test_parameters(name: str, model: Trainable) -> None:
+    params = model.get_params()
+    assert {"idx", "device", "gpu_only", "threads", "preset"} <= set(params)
+    assert create(name, **params).get_params() == params
+    assert model.set_params(preset="seed").get_params()["preset"] == "seed"
+    for wrong in ({"presett": "seed"}, {"nothing": 1}):
+        with pytest.raises(UsageError):
+            model.set_params(**wrong)
+        with pytest.raises(ValueError, match="no parameter"):
+            create(name, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"preset": "big"}, {"idx": 0}, {"threads": 0}, {"class_weight": "heavy"}])
+def test_values_that_cannot_be_meant_are_refused(model: Trainable, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        model.set_params(**wrong).fit(DATA.X, DATA.y)
+
+
+def test_sklearn_clones_it_and_knows_its_errors(fitted: Trainable) -> None:
+    base = pytest.importorskip("sklearn.base")
+    from sklearn.exceptions import NotFittedError
+    from sklearn.model_selection import TimeSeriesSplit, cross_val_score
+
+    copy = base.clone(fitted.set_params(idx=3))
+    assert copy.get_params() == fitted.get_params()
+    with pytest.raises(NotFittedError):
+        copy.predict(DATA.X)
+    assert not hasattr(copy, "n_features_in_")
+    assert not hasattr(fitted, "feature_names_in_")
+    scores = cross_val_score(copy, DATA.X, DATA.y, cv=TimeSeriesSplit(2), scoring="accuracy", error_score="raise")
+    assert scores.min() > 0.5
+
+
+def test_unfitted_use_is_refused(model: Trainable, tmp_path: Path) -> None:
+    for use in (model.predict, model.predict_proba):
+        with pytest.raises(NotFitted) as refused:
+            use(DATA.X)
+        assert isinstance(refused.value, InputRefused)
+        assert isinstance(refused.value, ValueError)
+    for use in (model.export, model.to_bytes, lambda: model.save(tmp_path / "x.txt")):
+        with pytest.raises(NotFitted):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+# ---- devices
+
+
+def test_without_a_gpu_only_the_cpu_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if create(name)._gpus().usable:
+        pytest.skip("there is a GPU")
+    for demanded in ({"gpu_only": True}, {"device": "gpu"}, {"device": "cuda:0"}):
+        with pytest.raises(DeviceMissing) as refused:
+            create(name, **demanded).fit(DATA.X, DATA.y)
+        assert refused.value.hint
+    create(name).fit(DATA.X, DATA.y)
+    monkeypatch.setenv("TOCSIN_DEVICE", "gpu")
+    with pytest.raises(DeviceMissing):
+        create(name).fit(DATA.X, DATA.y)
+    create(name, device="cpu").fit(DATA.X, DATA.y)
+    monkeypatch.setenv("TOCSIN_DEVICE", "cpu")
+    with pytest.raises(DeviceMissing):
+        create(name, gpu_only=True).fit(DATA.X, DATA.y)
+
+
+def test_a_missing_library_is_named_with_what_installs_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = create(name).requires
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(DeviceMissing, match=library) as refused:
+        create(name)
+    assert "pip install" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("device", "idx", "gpu_only", "gpus", "environment", "chosen"),
+    [
+        ("auto", 1, False, 0, None, Device("cpu")),
+        ("auto", 1, False, 2, None, Device("gpu", 0)),
+        ("auto", 2, False, 2, None, Device("gpu", 1)),
+        ("auto", 17, False, 4, None, Device("gpu", 0)),
+        ("auto", 3, False, 2, "cpu", Device("cpu")),
+        ("auto", 1, False, 4, "cuda:3", Device("gpu", 3)),
+        ("gpu", 4, False, 3, "cpu", Device("gpu", 0)),
+        ("cpu", 1, False, 2, "gpu", Device("cpu")),
+        ("cuda:3", 1, False, 4, None, Device("gpu", 3)),
+        ("cuda", 2, False, 4, None, Device("gpu", 1)),
+        ("auto", 2, True, 2, "cpu", Device("gpu", 1)),
+        ("auto", 1, True, 0, None, DeviceMissing),
+        ("gpu", 1, False, 0, None, DeviceMissing),
+        ("cuda:3", 1, False, 3, None, DeviceMissing),
+        ("cpu", 1, True, 2, None, UsageError),
+        ("tpu", 1, False, 2, None, UsageError),
+        ("cuda:x", 1, False, 2, None, UsageError),
+        ("cpu:1", 1, False, 2, None, UsageError),
+        ("auto", 1, False, 2, "fast", UsageError),
+    ],
+)
+def test_the_rules_of_devices(
+    device: str, idx: int, gpu_only: bool, gpus: int, environment: str | None, chosen: Any
+) -> None:
+    environ = {} if environment is None else {"TOCSIN_DEVICE": environment}
+
+    def choose() -> Device:
+        return choose_device(device, idx, gpu_only, lambda: Gpus(gpus, "none here", "install one"), environ)
+
+    if isinstance(chosen, Device):
+        assert choose() == chosen
+    else:
+        with pytest.raises(chosen):
+            choose()
+
+
+def test_gpus_and_threads_go_round() -> None:
+    assert [assigned_gpu(idx, 4) for idx in (1, 2, 4, 5, 17)] == [0, 1, 3, 0, 0]
+    assert thread_shares(8, 3) == [3, 3, 2]
+    assert thread_shares(2, 3) == [1, 1, 1]
+
+
+# ---- threads
+
+
+def test_two_threads_get_what_one_gets(fitted: Trainable) -> None:
+    served = fitted.export()
+    expected = fitted.predict_proba(OTHER.X).tobytes(), served.predict_proba(OTHER.X).tobytes()
+    answers: list[tuple[bytes, bytes]] = []
+
+    def ask() -> None:
+        for _ in range(20):
+            answers.append((fitted.predict_proba(OTHER.X).tobytes(), served.predict_proba(OTHER.X).tobytes()))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 40
+    assert set(answers) == {expected}
+
+
+def test_beside_a_refit_the_old_model_answers_until_the_new_one_stands(fitted: Trainable) -> None:
+    old = fitted.predict_proba(OTHER.X).tobytes()
+    answers: list[bytes] = []
+    started, done = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            answers.append(fitted.predict_proba(OTHER.X).tobytes())
+            started.set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    started.wait(10)
+    during = []
+    fitted.fit(OTHER.X, OTHER.y, progress=lambda done, total: during.append(fitted.predict_proba(OTHER.X).tobytes()))
+    new = fitted.predict_proba(OTHER.X).tobytes()
+    done.set()
+    asking.join()
+    assert old != new
+    assert set(during) == {old}
+    assert set(answers) <= {old, new}
+    assert answers[0] == old
+
+
+def test_a_fit_that_fails_leaves_the_old_model(fitted: Trainable) -> None:
+    old = fitted.predict_proba(OTHER.X).tobytes()
+
+    def stop(done: int, total: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fitted.fit(OTHER.X, OTHER.y, progress=stop)
+    assert fitted.predict_proba(OTHER.X).tobytes() == old
+
+
+def test_progress_is_told(model: Trainable) -> None:
+    told: list[tuple[int, int]] = []
+    model.fit(DATA.X, DATA.y, progress=lambda done, total: told.append((done, total)))
+    assert told
+    assert told == sorted(told)
+    assert told[-1][0] <= told[-1][1]
+
+
+# ---- labels and names
+
+
+@pytest.mark.parametrize(
+    "y", [[1, -1, 0, 0], [1, 1, -1], [0], np.array([1, 0, 1], np.uint8), np.array([-1, 1], np.int8)]
+)
+def test_labels_become_contiguous_and_come_back(y: Any) -> None:
+    contiguous, classes = remap_labels_to_contiguous(y)
+    assert sorted(set(contiguous.tolist())) == list(range(classes.size))
+    assert classes.tolist() == sorted({int(label) for label in y})
+    assert restore_labels(contiguous, classes).tolist() == [int(label) for label in y]
+
+
+def test_all_three_labels_map_as_the_libraries_want_them() -> None:
+    assert remap_labels_to_contiguous([-1, 0, 1])[0].tolist() == [0, 1, 2]
+    p = np.array([[0.1, 0.2, 0.7]])                                      # sell, neutral, buy
+    assert reorder_to_neutral_buy_sell(p).tolist() == [[0.2, 0.7, 0.1]]
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError) as refused:
+        create("lightgmb")
+    assert "lightgbm" in refused.value.hint
+
+
+def run(program: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}\n{program}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def stranger(folder: Path, entry: str) -> None:
+    """An installed package that offers an expert."""
+    (folder / "strangers.py").write_text(
+        "from trainers.experts.lightgbm import LightGBMExpert\n"
+        "class Stranger(LightGBMExpert):\n    name = 'stranger'\n"
+    )
+    info = folder / "strangers-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[tocsin.expert]\n{entry}\n")
+
+
+def test_a_stranger_s_expert_is_found(tmp_path: Path) -> None:
+    stranger(tmp_path, "stranger = strangers:Stranger")
+    answer = run("from trainers.experts import create, names; print(names()[-1], create('stranger').name)", tmp_path)
+    assert answer.stdout.split() == ["stranger", "stranger"], answer.stderr
+
+
+@pytest.mark.parametrize("entry", ["lightgbm = strangers:Stranger", "dict = builtins:dict"])
+def test_a_stranger_that_clashes_is_refused(tmp_path: Path, entry: str) -> None:
+    stranger(tmp_path, entry)
+    answer = run("from trainers.experts import names; names()", tmp_path)
+    assert "UsageError" in answer.stderr
+    assert "expert_clash" in answer.stderr
+
+
+def test_naming_the_experts_loads_no_library() -> None:
+    heavy = ("lightgbm", "sklearn", "torch")
+    answer = run(f"from trainers.experts import names; names(); print([m for m in {heavy} if m in sys.modules])")
+    assert answer.stdout.strip() == "[]", answer.stderr
+
+
+def test_unfitted_use_without_sklearn_is_our_error() -> None:
+    answer = run(
+        "from trainers.experts.base import NotFitted\n"
+        "from trainers.experts.lightgbm import LightGBMModel\n"
+        "try: LightGBMModel().predict([[0.0]])\n"
+        "except NotFitted as error: print(error.code, 'sklearn' in sys.modules)"
+    )
+    assert answer.stdout.split() == ["not_fitted", "False"], answer.stderr

@@ -1,0 +1,644 @@
+"""What every transport promises (engine/transports/base.py), asked of each of them, real servers behind.
+
+`door()` opens the test's log once more: another process's view of it. `log` is the first such door.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from engine.errors import InputRefused, OwnershipLost, TocsinError, TransportUnreachable
+from engine.transports import create_log, open_log
+from engine.transports.base import KEPT, Log, Ownership, Record, Topic
+from engine.transports.memory import MemoryLog
+from engine.types import LAST_ORDINAL, NOWHERE, START, Cursor, Kind, Position
+
+Door = Callable[..., Log]
+SIGNALS, REJECTS = Topic.SIGNALS, Topic.REJECTS
+
+one_server = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fresh = itertools.count()
+
+
+def at(major: int, minor: int = 1, ordinal: int = 0) -> Position:
+    return Position((major, minor), ordinal)
+
+
+def signal(position: Position, payload: bytes = b"s") -> Record:
+    return Record(SIGNALS, position, payload)
+
+
+def reject(position: Position, payload: bytes = b"r") -> Record:
+    return Record(REJECTS, position, payload)
+
+
+def owned(log: Log, partition: int = 0, owner: str = "a") -> int:
+    """Claim, whoever holds it: it stands still here."""
+    epoch = log.claim(partition, owner, log.ownership(partition))
+    assert epoch
+    return epoch
+
+
+def publish(
+    log: Log, epoch: int, records: Iterable[Record] = (), checkpoint: bytes | None = None, partition: int = 0
+) -> None:
+    log.publish(partition, epoch, list(records), checkpoint)
+    log.settle()
+
+
+def visible(log: Log, partition: int = 0) -> dict[str, Any]:
+    """Everything a reader can see of what was published."""
+    return {topic: log.published(partition, topic, NOWHERE, 1000) for topic in Topic} | {
+        "tail": log.tail(partition), "checkpoints": log.checkpoints(partition),
+    }
+
+
+def refused(code: str) -> Any:
+    return pytest.raises(OwnershipLost if code == "fenced" else TransportUnreachable, match=rf"\[{code}\]")
+
+
+# ---- one log, many doors
+
+
+def test_every_door_shows_the_same_log(url: str, door: Door) -> None:
+    logs = [door(), door("paper")]
+    assert {(log.identity, log.partitions) for log in logs} == {(logs[0].identity, 3)}
+    assert len(logs[0].identity) == 32
+    assert int(logs[0].identity, 16)
+    assert [log.deployment for log in logs] == ["main", "paper"]
+
+
+def test_where_nobody_made_a_log_there_is_none(url: str) -> None:
+    with refused("no_log"):
+        open_log(url)
+
+
+def test_a_log_is_made_once(url: str, log: Log) -> None:
+    with refused("log_exists"):
+        create_log(url, 2)
+    again = open_log(url, create=7)
+    assert (again.identity, again.partitions) == (log.identity, 3)
+    again.close()
+
+
+# ---- ticks
+
+
+def test_records_are_read_in_append_order_with_their_bytes(log: Log) -> None:
+    payloads = [b"", b"\x00\r\n$-1\r\n\xff", b"x" * 2_000_000, *(b"%d" % n for n in range(700))]
+    cursors = log.append(1, payloads)
+    assert cursors == sorted(set(cursors))
+    assert cursors[0] > START
+    entries = log.read({1: START}, 1000)[1]
+    assert [(entry.cursor, entry.payload) for entry in entries] == list(zip(cursors, payloads, strict=True))
+    assert {entry.kind for entry in entries} == {Kind.TICKS}
+
+
+def test_appends_of_several_doors_meet_in_one_order(door: Door) -> None:
+    logs = [door(), door("paper"), door()]
+
+    def feed(log: Log, n: int) -> None:
+        for i in range(50):
+            log.append(0, [b"%d %d" % (n, i)])
+
+    threads = [threading.Thread(target=feed, args=(log, n)) for n, log in enumerate(logs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seen = [[(entry.cursor, entry.payload) for entry in log.read({0: START}, 1000)[0]] for log in logs]
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) == 150
+    for n in range(3):
+        mine = [payload for _, payload in seen[0] if payload.startswith(b"%d " % n)]
+        assert mine == [b"%d %d" % (n, i) for i in range(50)]
+
+
+def test_control_copies_stand_among_the_ticks(log: Log) -> None:
+    log.append(0, [b"t1"])
+    log.append(0, [b"c"], Kind.CONTROL)
+    log.append(0, [b"t2"])
+    kinds = [(entry.kind, entry.payload) for entry in log.read({0: START}, 10)[0]]
+    assert kinds == [(Kind.TICKS, b"t1"), (Kind.CONTROL, b"c"), (Kind.TICKS, b"t2")]
+
+
+@one_server
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), counts=st.lists(st.integers(1, 7), min_size=1))
+def test_reading_on_never_skips_and_never_repeats(log: Log, sizes: list[int], counts: list[int]) -> None:
+    before = log.read({2: START}, 10_000).get(2, [])
+    after = before[-1].cursor if before else START
+    wrote = [cursor for size in sizes for cursor in log.append(2, [b"x"] * size)]
+    read: list[Cursor] = []
+    for count in itertools.cycle(counts):
+        entries = log.read({2: after}, count).get(2, [])
+        assert len(entries) <= count
+        read += [entry.cursor for entry in entries]
+        if len(entries) < count:       # the promise: nothing more was at hand
+            break
+        after = entries[-1].cursor
+    assert read == wrote
+
+
+def test_read_seeks_anywhere(log: Log) -> None:
+    cursors = log.append(0, [b"%d" % n for n in range(20)])
+    for n, cursor in enumerate(cursors):
+        entries = log.read({0: cursor}, 100).get(0, [])
+        assert [entry.payload for entry in entries] == [b"%d" % i for i in range(n + 1, 20)]
+        entry = log.entry(0, cursor)
+        assert entry
+        assert (entry.cursor, entry.payload, entry.kind) == (cursor, b"%d" % n, Kind.TICKS)
+    major, minor = cursors[-1]
+    assert log.entry(0, (major, minor + 1)) is None
+    assert log.entry(0, (major + 1, 0)) is None
+    assert log.entry(1, cursors[0]) is None
+    assert log.read({0: (major + 5, 0)}, 100) == {}
+
+
+def test_read_answers_for_the_partitions_that_have_something(log: Log) -> None:
+    first = log.append(0, [b"a", b"b", b"c"])
+    log.append(2, [b"d"])
+    assert log.read({0: START, 1: START}, 2).keys() == {0}
+    found = log.read({0: first[0], 1: START, 2: START}, 2)
+    assert {p: [entry.payload for entry in entries] for p, entries in found.items()} == {0: [b"b", b"c"], 2: [b"d"]}
+    assert log.read({0: first[2], 1: START}, 2) == {}
+    assert log.read({}, 2) == {}
+
+
+def test_the_time_of_storing_never_falls(log: Log) -> None:
+    before = time.time_ns()
+    log.append(0, [b"a"])
+    log.append(0, [b"b"])
+    stamps = [entry.appended for entry in log.read({0: START}, 2)[0]]
+    if any(stamps):                    # a transport that doesn't say has 0
+        assert stamps == sorted(stamps)
+        assert abs(stamps[0] - before) < 5_000_000_000
+
+
+def test_a_wait_for_ticks_ends_when_one_comes_or_time_is_over(door: Door) -> None:
+    log, feed = door(), door()
+    assert log.read({0: START, 1: START}, 10) == {}       # the connection is there
+    began, busy = time.monotonic(), time.thread_time()
+    assert log.read({0: START, 1: START}, 10, block_ms=100) == {}
+    assert 0.095 < time.monotonic() - began < 1
+    assert time.thread_time() - busy < 0.02               # it slept
+
+    later = threading.Timer(0.05, lambda: feed.append(1, [b"x"]))
+    later.start()
+    began = time.monotonic()
+    found = log.read({0: START, 1: START}, 10, block_ms=10_000)
+    assert time.monotonic() - began < 2
+    assert [entry.payload for entry in found[1]] == [b"x"]
+    later.join()
+
+    began = time.monotonic()
+    assert log.read({1: START}, 10, block_ms=10_000)
+    assert time.monotonic() - began < 1
+
+
+def test_cursors_are_written_each_in_its_own_way(log: Log) -> None:
+    cursors = log.append(0, [b"x"] * 5)
+    written = [log.format(cursor) for cursor in cursors]
+    assert len(set(written)) == 5
+    assert {type(text) for text in written} in ({int}, {str})
+
+
+# ---- control records
+
+
+def test_control_records_are_numbered_without_holes(log: Log) -> None:
+    assert log.controls() == []
+    assert log.append_control(1, b"no: the log itself") is False
+    assert log.append_control(2, b"two") is True
+    assert log.append_control(2, b"another two") is False
+    with pytest.raises(InputRefused, match="control_order"):
+        log.append_control(4, b"a hole")
+    assert log.append_control(3, b"three") is True
+    assert log.controls() == [(2, b"two"), (3, b"three")]
+
+
+def test_a_number_raced_for_is_won_once(door: Door) -> None:
+    def write(log: Log, name: bytes, won: list[tuple[int, bytes]]) -> None:
+        for i in range(25):
+            k = 2 + len(log.controls())
+            while not log.append_control(k, b"%b %d" % (name, i)):
+                k += 1
+            won.append((k, b"%b %d" % (name, i)))
+
+    wins: list[list[tuple[int, bytes]]] = [[], [], []]
+    writers = [
+        threading.Thread(target=write, args=(door(deployment), name, won))
+        for deployment, name, won in zip(("main", "main", "paper"), (b"a", b"b", b"c"), wins, strict=True)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert door().controls() == sorted(itertools.chain(*wins))
+    assert [k for k, _ in door().controls()] == list(range(2, 77))
+
+
+# ---- ownership
+
+
+def test_nobody_holds_a_new_partition_and_anyone_may(log: Log) -> None:
+    assert log.ownership(0) == Ownership(0, "", 0)
+    assert log.claim(0, "a", Ownership(9, "whoever", 9)) == 1
+    assert log.ownership(0)[:2] == (1, "a")
+    assert log.ownership(1).epoch == 0
+
+
+def test_an_owner_of_the_same_name_comes_back_at_once(log: Log) -> None:
+    epoch = owned(log)
+    log.beat(0, epoch)
+    assert log.claim(0, "a", Ownership(0, "", 0)) == epoch + 1
+
+
+def test_another_name_must_have_seen_the_owner_stand_still(door: Door) -> None:
+    a, b = door(), door()
+    epoch = owned(a, owner="a")
+    seen = b.ownership(0)
+    a.beat(0, epoch)
+    assert b.claim(0, "b", seen) is None
+    assert b.ownership(0) == Ownership(epoch, "a", seen.beat + 1)
+    assert b.claim(0, "b", b.ownership(0)._replace(epoch=epoch - 1)) is None
+    assert b.claim(0, "b", b.ownership(0)) == epoch + 1
+    assert a.ownership(0).owner == "b"
+
+
+def test_of_many_claimants_one_wins(door: Door) -> None:
+    logs = [door() for _ in range(4)]
+    owned(logs[0], owner="gone")
+    seen = logs[0].ownership(0)
+    won: list[int | None] = []
+
+    def claim(log: Log, name: str) -> None:
+        won.append(log.claim(0, name, seen))
+
+    claimants = [threading.Thread(target=claim, args=(log, f"c{n}")) for n, log in enumerate(logs)]
+    for claimant in claimants:
+        claimant.start()
+    for claimant in claimants:
+        claimant.join()
+    assert sorted(epoch or 0 for epoch in won) == [0, 0, 0, 2]
+
+
+def test_beats_rise(log: Log) -> None:
+    epoch = owned(log)
+    beats = [log.ownership(0).beat]
+    for _ in range(3):
+        log.beat(0, epoch)
+        beats.append(log.ownership(0).beat)
+    assert beats == sorted(set(beats))
+
+
+def test_a_zombie_can_write_nothing(door: Door) -> None:
+    zombie, heir = door(), door()
+    old = owned(zombie, owner="z")
+    publish(zombie, old, [signal(at(1))], b"ck1")
+    zombie.stage(0, old, {"blob": b"1"})
+    new = owned(heir, owner="h")
+    before = visible(heir) | {"owner": heir.ownership(0)}
+
+    called: list[str] = []
+    with refused("fenced"):
+        zombie.publish(0, old, [signal(at(2)), reject(at(3))], b"ck2", lambda: called.append("first"))
+        zombie.publish(0, old, [signal(at(4))], None, lambda: called.append("second"))
+        zombie.settle()
+    writes: list[Callable[[], None]] = [
+        lambda: zombie.beat(0, old),
+        lambda: zombie.stage(0, old, {"blob": b"2", "more": b"3"}),
+        lambda: zombie.unstage(0, old, []),
+        lambda: publish(zombie, old, [signal(at(2))]),
+        lambda: publish(zombie, old, [], b"ck2"),
+    ]
+    for write in writes:
+        with refused("fenced"):
+            write()
+    zombie.settle()                    # nothing is left on its way
+
+    assert called == []
+    assert visible(heir) | {"owner": heir.ownership(0)} == before
+    assert heir.staged(0, ["blob", "more"]) == [b"1", None]
+    publish(heir, new, [signal(at(2), b"heir's")])
+    assert zombie.published(0, SIGNALS, at(1), 10) == [(at(2), b"heir's")]
+
+
+def test_a_higher_epoch_is_kept_when_it_is_seen(log: Log) -> None:
+    epoch = owned(log)
+    publish(log, epoch + 5, [signal(at(1))])
+    assert log.ownership(0).epoch == epoch + 5
+    with refused("fenced"):
+        publish(log, epoch, [signal(at(2))])
+    assert log.claim(0, "a", log.ownership(0)) == epoch + 6
+
+
+def test_an_owner_that_comes_back_goes_on_where_the_other_stopped(door: Door) -> None:
+    a, b = door(), door()
+    publish(a, owned(a, owner="a"), [signal(at(1))])
+    publish(b, owned(b, owner="b"), [signal(at(2))])
+    publish(a, owned(a, owner="a"), [signal(at(3))])
+    assert [position for position, _ in b.published(0, SIGNALS, NOWHERE, 9)] == [at(1), at(2), at(3)]
+
+
+# ---- publish steps
+
+
+def test_nothing_was_ever_published(log: Log) -> None:
+    assert visible(log) == {SIGNALS: [], REJECTS: [], "tail": NOWHERE, "checkpoints": []}
+
+
+def test_a_step_appears_whole(door: Door) -> None:
+    log, reader = door(), door()
+    epoch = owned(log)
+    step = [signal(at(1), b"1"), reject(at(1, 1, 7), b"\x00\r\n"), signal(at(2), b""), signal(at(2, 5), b"4")]
+    publish(log, epoch, step, b"ck")
+    assert visible(reader) == {
+        SIGNALS: [(at(1), b"1"), (at(2), b""), (at(2, 5), b"4")],
+        REJECTS: [(at(1, 1, 7), b"\x00\r\n")],
+        "tail": at(2, 5), "checkpoints": [b"ck"],
+    }
+    assert visible(reader, 1)["tail"] == NOWHERE
+
+
+def test_positions_rise_over_all_topics(log: Log) -> None:
+    epoch = owned(log)
+    publish(log, epoch, [signal(at(5)), reject(at(6))])
+    before = visible(log)
+    for step in (
+        [signal(at(6))],                                  # above the signals' last, not above the rejects'
+        [signal(at(5, 1, 1))],
+        [reject(at(6))],
+        [signal(at(6)), reject(at(7))],                   # its first record repeats
+        [reject(at(6)), signal(at(7))],
+        [signal(at(8)), signal(at(7))],                   # falls within the step
+        [signal(at(8)), reject(at(8))],                   # stands still within the step
+        [signal(at(7)), signal(at(8)), reject(at(6))],
+    ):
+        with refused("repeat"):
+            publish(log, epoch, step, b"ck")
+        assert visible(log) == before
+    publish(log, epoch, [signal(at(6, 1, 1))])
+    assert log.tail(0) == at(6, 1, 1)
+
+
+def test_a_repeated_step_writes_nothing_whatever_is_new_in_it(log: Log) -> None:
+    epoch = owned(log)
+    step = [signal(at(n), b"%d" % n) for n in range(1, 5)]
+    publish(log, epoch, step[:2], b"ck1")
+    before = visible(log)
+    called: list[int] = []
+    with refused("repeat"):
+        log.publish(0, epoch, step, b"ck2", lambda: called.append(1))
+        log.settle()
+    assert visible(log) == before
+    assert called == []
+    publish(log, epoch, step[2:], b"ck2")
+    assert [payload for _, payload in log.published(0, SIGNALS, NOWHERE, 10)] == [b"1", b"2", b"3", b"4"]
+
+
+def test_a_step_behind_a_refused_one_is_refused_too(log: Log) -> None:
+    epoch = owned(log)
+    publish(log, epoch, [signal(at(9))])
+    before = visible(log)
+    with refused("repeat"):
+        log.publish(0, epoch, [signal(at(9)), signal(at(10))], b"ck1")
+        log.publish(0, epoch, [signal(at(11))], b"ck2")   # would leave a hole where position 10 was
+        log.settle()
+    assert visible(log) == before
+    publish(log, epoch, [signal(at(10))])                 # the owner may go on from what the log holds
+
+
+def test_partitions_are_published_side_by_side(log: Log) -> None:
+    epochs = [owned(log, p) for p in range(3)]
+    done: list[tuple[int, int]] = []
+    for n in range(1, 6):
+        for p in range(3):
+            log.publish(p, epochs[p], [signal(at(n), b"%d" % p)], None, partial(done.append, (n, p)))
+    log.settle()
+    assert done == [(n, p) for n in range(1, 6) for p in range(3)]
+    assert [log.tail(p) for p in range(3)] == [at(5)] * 3
+    assert {payload for _, payload in log.published(2, SIGNALS, NOWHERE, 10)} == {b"2"}
+
+
+def test_another_partitions_refusal_takes_nothing_along(log: Log) -> None:
+    first, second = owned(log, 0), owned(log, 1)
+    owned(log, 0, owner="b")
+    done: list[int] = []
+    with refused("fenced"):
+        log.publish(0, first, [signal(at(1))], None, lambda: done.append(0))
+        log.publish(1, second, [signal(at(1))], None, lambda: done.append(1))
+        log.settle()
+    if done != [1]:                    # refused at once: then the second step wasn't sent
+        log.publish(1, second, [signal(at(1))])
+    log.publish(1, second, [signal(at(2))])
+    log.settle()
+    assert (log.tail(0), log.tail(1)) == (NOWHERE, at(2))
+
+
+def test_a_full_step_of_large_records(log: Log) -> None:
+    epoch = owned(log)
+    step = [(signal, reject)[n % 7 == 0](at(3, n, n), b"%d" % n * 200) for n in range(512)]
+    publish(log, epoch, step, b"ck" * 5000)
+    for topic in Topic:
+        assert log.published(0, topic, NOWHERE, 1000) == [(r.position, r.payload) for r in step if r.topic is topic]
+    assert log.checkpoints(0) == [b"ck" * 5000]
+
+
+numbers = st.one_of(
+    st.integers(0, 20), st.sampled_from([99, 100, 2**21, 2**21 + 1, 2**31, LAST_ORDINAL - 1, LAST_ORDINAL]),
+    st.integers(0, LAST_ORDINAL),
+)
+positions = st.builds(
+    Position, st.tuples(st.one_of(st.integers(1, 20), st.integers(1, 2**62), st.just(2**53 + 1)), numbers), numbers
+)
+
+
+@one_server
+@example(steps=[at(1, 9), at(1, 10)])                                       # as text, 9 is above 10
+@example(steps=[at(9), at(10)])
+@example(steps=[at(1, 2**21, 1), at(1, 2**21, 2), at(1, 2**21, 3)])         # one double-precision number, all three
+@example(steps=[at(2**53), at(2**53 + 1)])
+@example(steps=[at(1, LAST_ORDINAL, LAST_ORDINAL - 1), at(1, LAST_ORDINAL, LAST_ORDINAL), at(2, 0, 0)])
+@given(steps=st.lists(positions, min_size=2, max_size=6, unique=True).map(sorted))
+def test_positions_are_compared_to_the_last_bit(door: Door, steps: list[Position]) -> None:
+    log = door(f"d{next(fresh)}")
+    epoch = owned(log)
+    for n, position in enumerate(steps):
+        publish(log, epoch, [(signal, reject)[n % 2](position)])
+        assert log.tail(0) == position
+        for earlier in steps[:n + 1]:
+            with refused("repeat"):
+                publish(log, epoch, [signal(earlier)])
+    assert [p for p, _ in log.published(0, SIGNALS, NOWHERE, 100)] == steps[::2]
+    for n, position in enumerate(steps):
+        assert [p for p, _ in log.published(0, SIGNALS, position, 100)] == [p for p in steps[::2] if p > position]
+        assert [p for p, _ in log.published(0, REJECTS, position, 1)] == [p for p in steps[1::2] if p > position][:1], n
+    log.close()
+
+
+def test_the_tail_may_lie_inside_a_record(log: Log) -> None:
+    epoch = owned(log)
+    publish(log, epoch, [signal(at(1, 1, n)) for n in range(5)])
+    assert log.tail(0) == at(1, 1, 4)
+    publish(log, epoch, [reject(at(1, 1, 5)), signal(at(1, 1, 9))])
+    assert log.tail(0) == at(1, 1, 9)
+    assert [p.ordinal for p, _ in log.published(0, SIGNALS, at(1, 1, 3), 10)] == [4, 9]
+    assert log.published(0, SIGNALS, Position((1, 1), LAST_ORDINAL), 10) == []
+
+
+def test_published_comes_in_pages(log: Log) -> None:
+    epoch = owned(log)
+    step = [(signal, reject)[n % 3 == 0](at(n // 4 + 1, 1, n % 4), b"%d" % n) for n in range(50)]
+    for first in range(0, 50, 10):
+        publish(log, epoch, step[first:first + 10])
+    for topic, count in itertools.product(Topic, (1, 3, 7, 100)):
+        pages: list[tuple[Position, bytes]] = []
+        after = NOWHERE
+        while page := log.published(0, topic, after, count):
+            assert len(page) <= count
+            pages += page
+            after = page[-1][0]
+        assert pages == [(r.position, r.payload) for r in step if r.topic is topic]
+
+
+def test_a_wait_for_signals_ends_when_one_comes_or_time_is_over(door: Door) -> None:
+    log, reader = door(), door()
+    epoch = owned(log)
+    assert reader.published(0, SIGNALS, NOWHERE, 10) == []
+    began, busy = time.monotonic(), time.thread_time()
+    assert reader.published(0, SIGNALS, NOWHERE, 10, block_ms=100) == []
+    assert 0.095 < time.monotonic() - began < 1
+    assert time.thread_time() - busy < 0.02               # it slept
+    later = threading.Timer(0.05, lambda: publish(log, epoch, [signal(at(1))]))
+    later.start()
+    began = time.monotonic()
+    assert reader.published(0, SIGNALS, NOWHERE, 10, block_ms=10_000) == [(at(1), b"s")]
+    assert time.monotonic() - began < 2
+    later.join()
+
+
+# ---- checkpoints
+
+
+def test_checkpoints_are_kept_so_deep_newest_first(log: Log) -> None:
+    epoch = owned(log)
+    for n in range(1, KEPT + 3):
+        publish(log, epoch, [signal(at(n))] if n % 2 else [], b"ck%d" % n)
+    assert log.checkpoints(0) == [b"ck%d" % n for n in range(KEPT + 2, 2, -1)]
+    assert log.checkpoints(1) == []
+
+
+def test_blobs_are_kept_by_name_until_nobody_names_them(door: Door) -> None:
+    log, reader = door(), door()
+    epoch = owned(log)
+    blobs = {f"{epoch}/é {n}": bytes([n]) * n * 40_000 for n in range(20)}
+    log.stage(0, epoch, blobs)
+    assert reader.staged(0, [*blobs, "none"]) == [*blobs.values(), None]
+    assert reader.staged(1, blobs) == [None] * 20
+    log.stage(0, epoch, {f"{epoch}/é 3": b"three"})
+    log.unstage(0, epoch, [f"{epoch}/é {n}" for n in (3, 4)])
+    assert reader.staged(0, blobs) == [None] * 3 + [b"three", bytes([4]) * 160_000] + [None] * 15
+    log.unstage(0, epoch, [])
+    assert not any(reader.staged(0, blobs))
+    assert reader.staged(0, []) == []
+
+
+# ---- deployments, the end
+
+
+def test_deployments_share_ticks_and_controls_and_nothing_else(door: Door) -> None:
+    live, paper = door(), door("paper")
+    cursors = live.append(0, [b"tick"])
+    paper.append_control(2, b"two")
+    assert [entry.cursor for entry in paper.read({0: START}, 9)[0]] == cursors
+    assert live.controls() == [(2, b"two")]
+
+    epoch = owned(live)
+    publish(live, epoch, [signal(at(5))], b"live")
+    live.stage(0, epoch, {"blob": b"live"})
+    assert visible(paper) == {SIGNALS: [], REJECTS: [], "tail": NOWHERE, "checkpoints": []}
+    assert paper.ownership(0) == Ownership(0, "", 0)
+    assert paper.staged(0, ["blob"]) == [None]
+    publish(paper, owned(paper, owner="p"), [signal(at(1))])
+    assert (live.tail(0), paper.tail(0)) == (at(5), at(1))
+
+
+def test_a_closed_log_answers_nothing(door: Door) -> None:
+    log, other = door(), door()
+    epoch = owned(log)
+    log.append(0, [b"x"])
+    log.close()
+    log.close()
+    calls: list[Callable[[], Any]] = [
+        lambda: log.append(0, [b"y"]), lambda: log.controls(), lambda: log.append_control(2, b""),
+        lambda: log.ownership(0), lambda: log.claim(0, "a", Ownership(0, "", 0)), lambda: log.beat(0, epoch),
+        lambda: log.publish(0, epoch, [signal(at(1))]), lambda: log.stage(0, epoch, {"b": b""}),
+        lambda: log.staged(0, ["b"]), lambda: log.unstage(0, epoch, []), lambda: log.read({0: START}, 1),
+        lambda: log.entry(0, (1, 1)), lambda: log.tail(0), lambda: log.published(0, SIGNALS, NOWHERE, 1),
+        lambda: log.checkpoints(0),
+    ]
+    for call in calls:
+        with refused("closed"):
+            call()
+    assert [entry.payload for entry in other.read({0: START}, 9)[0]] == [b"x"]
+    assert other.tail(0) == NOWHERE
+
+
+# ---- all of it against the twin in memory
+
+small = st.builds(at, st.integers(1, 4), st.just(1), st.integers(0, 3))
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("claim"), st.sampled_from("ab"), st.booleans()),
+        st.tuples(st.just("beat"), st.integers(0, 3)),
+        st.tuples(st.just("publish"), st.integers(0, 3), st.sets(small, max_size=4), st.booleans(), st.booleans()),
+        st.tuples(st.just("stage"), st.integers(0, 3), st.sampled_from("xyz")),
+        st.tuples(st.just("unstage"), st.integers(0, 3), st.sampled_from("xyz")),
+    ),
+    max_size=25,
+)
+
+
+def perform(log: Log, operation: tuple[Any, ...], seen: Ownership) -> object:
+    """What an operation answers: its value, or the code it is refused with."""
+    try:
+        match operation:
+            case "claim", owner, stale:
+                return log.claim(0, owner, seen if stale else log.ownership(0))
+            case "beat", epoch:
+                log.beat(0, epoch)
+            case "publish", epoch, places, swap, checkpoint:
+                step = [(signal, reject)[(n + swap) % 2](p, b"%d" % n) for n, p in enumerate(sorted(places))]
+                publish(log, epoch, step, b"%d" % len(places) if checkpoint else None)
+            case "stage", epoch, name:
+                log.stage(0, epoch, {name: name.encode(), "w": b"w"})
+            case "unstage", epoch, name:
+                log.unstage(0, epoch, [name])
+            case _:
+                raise AssertionError(operation)
+    except TocsinError as error:
+        return error.code
+    return None
+
+
+@one_server
+@given(operations=operations)
+def test_every_history_ends_as_in_memory(door: Door, operations: list[tuple[Any, ...]]) -> None:
+    log, twin = door(f"d{next(fresh)}"), MemoryLog()
+    seen = Ownership(0, "", 0)
+    for operation in operations:
+        assert perform(log, operation, seen) == perform(twin, operation, seen), operation
+        assert log.ownership(0) == twin.ownership(0)
+        seen = twin.ownership(0) if operation[0] == "claim" else seen
+    assert visible(log) == visible(twin)
+    assert log.staged(0, "wxyz") == twin.staged(0, "wxyz")
+    log.close()

@@ -1,0 +1,318 @@
+"""The demo: the first half of a source trains a bundle and warms the engine, the second half streams through it.
+
+Engine and feeder are processes of their own, started as a user would start them; what they published is held against a
+replay of the same ticks. Everything lies in one folder of this run, which is removed when all went well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.config import Config
+from engine.errors import EXIT_DONE, EXIT_FAILED, TocsinError, UsageError
+from engine.files import read_ticks, write_ticks
+from engine.instruments import Instruments
+from engine.manifest import Moments
+from engine.registry import signing
+from engine.registry.activate import activate
+from engine.registry.follow import load_for_files
+from engine.registry.store import Registry
+from engine.replay import first_row, replay
+from engine.terminal import answer_json, note, whoever
+from engine.transports import open_log
+from engine.transports.base import Log, Topic
+from engine.types import NOWHERE, TickBatch
+from engine.wire.records import Signal, canonical, signal_decoder
+
+from .commands.train import start_fits
+from .demo_screen import Screen
+from .pipeline import Trained, train
+from .progress import Bars
+
+FEWEST, MOST = 100_000, 600_000
+"""Rows of a file the demo picks by itself."""
+
+PATIENCE_S = 20.0
+"""So long nothing may be published, after the last tick, before signals count as lost."""
+
+
+@dataclass
+class Run:
+    """The folder of one demo and what belongs in it."""
+
+    folder: Path
+    url: str
+    registry: Registry
+    rules: Instruments
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys"
+
+
+def demo(
+    source: Sequence[str] | None, duration: float, experts: str, config: Config, as_json: bool, stop: Callable[[], bool]
+) -> int:
+    """Returns the exit code: 1 if a signal was lost, said twice, or differs from the replay."""
+    if duration <= 0:
+        raise UsageError("duration", f"--duration {duration}: above 0", hint="leave it out for 30 seconds")
+    folder = config.home_path.absolute() / "demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    rules = config.rules()
+    run = Run(folder, f"redis+embedded://{folder / 'log'}", Registry(folder / "registry", folder / "keys/public.pem"), rules)
+    with ExitStack() as stack:
+        fits = start_fits(experts, "lean", config)
+        for fit in fits:
+            stack.callback(fit.stop)
+        name, ticks = _source(source, config)
+        start = int(ticks.ts[len(ticks) // 2])
+        middle = first_row(ticks, start)
+        first, second = ticks[:middle], ticks[middle:]
+        write_ticks(first, folder / "first.parquet")
+        write_ticks(second, folder / "second.parquet")
+        note(f"{name}: {len(ticks):,} ticks; the first {len(first):,} train and warm, {len(second):,} stream in {duration:g} s")
+
+        signing.generate(run.keys)
+        log = open_log(run.url, create=config.log.partitions)
+        stack.callback(log.close)
+        engine = stack.enter_context(_Process(run, "run", "engine", "--warm", str(folder / "first.parquet"), "--json"))
+        with Bars() as bars:
+            trained = train(first, run.registry, signing.load_private(run.keys / "private.pem"), rules, fits, Moments(), bars.show)
+        run.registry.set_alias("champion", trained.version)
+        activate(log, run.registry, signing.load_private(run.keys / "private.pem"), trained.version, whoever(), "demo")
+        engine.wait_until_ready()
+        feeder = stack.enter_context(
+            _Process(run, "feed", "files", str(folder / "second.parquet"), "--duration", str(duration), "--json")
+        )
+        screen = stack.enter_context(Screen(len(second), duration))
+        published = _Published(log)
+        while feeder.running and not stop():
+            published.read(200)
+            engine.check()
+            screen.show(published)
+        if stop():
+            return _interrupted(folder, stack)
+        feeder.finish()
+
+        expected = replay(ticks, load_for_files(run.registry.folder, run.keys / "public.pem", rules, "champion"), rules, start=start)
+        published.read_until(len(expected.signals), PATIENCE_S, lambda: (engine.check(), screen.show(published)))
+        counts = engine.finish()
+        screen.close()
+        report = _report(name, trained, counts, published, expected.signals)
+    good = report["lost"] == report["twice"] == report["different"] == 0
+    if good:
+        shutil.rmtree(folder)
+        with_parent = folder.parent
+        if not any(with_parent.iterdir()):
+            with_parent.rmdir()
+    if as_json:
+        answer_json(report)
+    else:
+        print(in_words(report, trained, None if good else folder))
+    return EXIT_DONE if good else EXIT_FAILED
+
+
+def _interrupted(folder: Path, stack: ExitStack) -> int:
+    stack.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    raise KeyboardInterrupt
+
+
+# ---- the source
+
+
+def _source(source: Sequence[str] | None, config: Config) -> tuple[str, TickBatch]:
+    if source and list(source) != ["sim"]:
+        return ", ".join(Path(file).name for file in source), read_ticks(source, config.rules())
+    file = None if source else _from_data(config)
+    if file:
+        return file.name, read_ticks(file, config.rules())
+    from engine.feeds.sim import simulate
+
+    return "simulated ticks (seed 1)", simulate()
+
+
+def _from_data(config: Config) -> Path | None:
+    """The first file by name in $TOCSIN_DATA/ticks of a size that suits a demo."""
+    import polars as pl
+
+    if not config.data:
+        return None
+    for file in sorted(Path(config.data, "ticks").glob("*.parquet")):
+        rows = pl.scan_parquet(file).select(pl.len()).collect().item()
+        if FEWEST <= rows <= MOST:
+            return file
+    return None
+
+
+# ---- processes
+
+
+class _Process:
+    """A tocsin command beside us; ended with us, whatever happens."""
+
+    def __init__(self, run: Run, *argv: str) -> None:
+        self._what = " ".join(argv[:2])
+        self._log = run.folder / f"{argv[0]}.log"
+        command = [
+            sys.executable, "-P", "-m", "engine.cli", *argv, "--home", str(run.folder), "--transport", run.url,
+        ]
+        self._stderr = open(self._log, "wb")
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, start_new_session=True)
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._stderr.close()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raises TocsinError with the last words of a process that should be running and isn't."""
+        if not self.running:
+            self._failed()
+
+    def wait_until_ready(self) -> None:
+        while b"ready:" not in self._log.read_bytes():
+            self.check()
+            time.sleep(0.01)
+
+    def finish(self) -> dict[str, Any]:
+        """Have it stop (a feeder stops by itself), and what it said on stdout. Raises TocsinError if it failed."""
+        if self.running:
+            self._process.terminate()
+        out, _ = self._process.communicate(timeout=60)
+        if self._process.returncode != 0:
+            self._failed()
+        return json.loads(out)  # type: ignore[no-any-return]
+
+    def _failed(self) -> None:
+        words = self._log.read_text(errors="replace").strip().splitlines()
+        raise TocsinError("demo_process", f"`{self._what}` ended with {self._process.returncode}: "
+                          f"{' '.join(words[-2:]) or 'it said nothing'}", hint=f"all it said is in {self._log}")
+
+
+# ---- what was published
+
+
+class _Published:
+    """Signals as they come."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._after = {partition: NOWHERE for partition in range(log.partitions)}
+        self.records: list[bytes] = []
+        self.sides: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.last: list[Signal] = []
+
+    def read(self, wait_ms: int) -> int:
+        before = len(self.records)
+        for partition, found in self._log.follow(Topic.SIGNALS, self._after, 2000, wait_ms).items():
+            self._after[partition] = found[-1][0]
+            for _, record in found:
+                signal = signal_decoder.decode(record)
+                self.records.append(record)
+                self.sides[signal.side] += 1
+                self.reasons[signal.reason] += 1
+                if signal.side != "neutral":
+                    self.last = [*self.last[-7:], signal]
+        return len(self.records) - before
+
+    def read_until(self, count: int, patience_s: float, meanwhile: Callable[[], object]) -> None:
+        """Until so many are there, or nothing has come for so long; then what else is at hand."""
+        last = time.monotonic()
+        while len(self.records) < count and time.monotonic() - last < patience_s:
+            if self.read(100):
+                last = time.monotonic()
+            meanwhile()
+        while self.read(0):
+            meanwhile()
+
+
+# ---- the report
+
+
+def _report(name: str, trained: Trained, counts: dict[str, Any], published: _Published, expected: list[bytes]) -> dict[str, Any]:
+    said = Counter(_id(record) for record in published.records)
+    due = {_id(record): canonical(record) for record in expected}
+    got = {_id(record): canonical(record) for record in published.records}
+    return {
+        "source": name,
+        "ticks": counts["ticks"],
+        "signals": counts["signals"],
+        "reasons": counts["reasons"],
+        "swaps": [],
+        "latency_us": counts["latency_us"],
+        "lost": len(due.keys() - got.keys()),
+        "twice": sum(n - 1 for n in said.values()),
+        "different": sum(due.get(key) != record for key, record in got.items()),
+        "rejected": counts["rejected"],
+        "bundle": trained.version,
+        "activations": counts["activations"],
+        "licence": "shut",
+        "training": trained.metrics,
+    }
+
+
+def _id(record: bytes) -> str:
+    return msgspec.json.decode(record, type=_Named).id
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+def in_words(report: dict[str, Any], trained: Trained, kept: Path | None) -> str:
+    s, reasons = report["signals"], report["reasons"]
+    against = report["training"]["against_prior"]
+    p50, p99 = report["latency_us"]["p50"], report["latency_us"]["p99"]
+    lines = [
+        "",
+        f"{report['ticks']:,} ticks became {sum(s.values()):,} decisions: {s['buy']:,} buy, {s['sell']:,} sell, {s['neutral']:,} neutral.",
+        "Why: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=lambda i: -i[1])) + ".",
+    ]
+    if report["rejected"]:
+        lines.append("Refused: " + ", ".join(f"{n:,} {code}" for code, n in report["rejected"].items()) + " (kept whole in rejects).")
+    if p50 is not None:
+        lines.append(f"From a tick read to its signal acknowledged: {p50:,.0f} µs at the median, {p99:,.0f} µs at the 99th percentile.")
+    lines.append(
+        f"Held against a replay of the same ticks: {report['lost']} lost, {report['twice']} said twice, {report['different']} different."
+    )
+    lines.append(
+        f"The model, on {against['events']:,} events it had not seen, is {against['mean']:+.4f} ± {against['standard_error']:.4f} nats "
+        f"{'better' if against['mean'] >= 0 else 'worse'} than always naming the average: "
+        + ("that is more than chance." if trained.better_than_prior else "that may be chance.")
+    )
+    lines.append(
+        "Its licence is shut: a better forecast of whether the price moves is not yet money after the spread, and nothing here has "
+        "shown that. Every signal says so, and whoever risks money should act on open licences only."
+    )
+    lines.append(f"Something went wrong; everything is kept in {kept}" if kept else
+                 "Next: tocsin train --ticks YOUR.csv --map bid=Bid,ask=Ask,ts=Time:ms · tocsin run engine --help · README.md")
+    return "\n".join(lines)

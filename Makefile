@@ -46,21 +46,23 @@ clean:                          ## remove .venv, caches and build products (neve
 
 # One set for every Python and system (--universal), one version of a package for all of them (fewest).
 define compile
-$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --annotation-style line --generate-hashes $(UPGRADE) \
-    --custom-compile-command "make pins" pyproject.toml --extra embedded --group $(1) $(2) -o $(PINS)/$(1).txt
+$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes $(UPGRADE) \
+    --annotation-style line --custom-compile-command "make pins" \
+    pyproject.toml --extra embedded --group $(1) $(2) -o $(PINS)/$(1).txt
 endef
 
 # A stamp says: these pins are in .venv, and this folder itself as an editable install, so that its code is never stale.
 .venv/%.stamp: $(PINS)/%.txt pyproject.toml | $(BIN)/pip
-	@echo "Installing into .venv, this time only: $$(sed -n 's/^\([a-zA-Z0-9_-]*\)==\([^ ;]*\).*/\1 \2/p' $< | paste -s -d , - | sed 's/,/, /g')"
+	@echo "Installing into .venv, this time only:" \
+	    "$$(sed -n 's/^\([a-z0-9-]*\)==\([^ ;]*\).*/\1 \2/p' $< | paste -s -d , - | sed 's/,/, /g')"
 	@$(PIP) --require-hashes -r $<
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	    echo "Tocsin needs Python 3.11 or later, and $(PYTHON) isn't that. Name one: make $(MAKECMDGOALS) PYTHON=python3.11"; \
-	    exit 2; }
+	    echo "Tocsin needs Python 3.11 or later, and $(PYTHON) isn't that."; \
+	    echo "Name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	@echo "Making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv || { \
 	    rm -rf .venv; echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; exit 2; }

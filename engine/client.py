@@ -34,7 +34,7 @@ def publish(url: str, ticks: TickBatch, *, rows: int = 1) -> int:
         log.close()
 
 
-class subscribe:  # noqa: N801 - used like a function: for signal in subscribe(url)
+class subscribe:
     """Signals (or rejects) as they are published, in order per partition; iterate, or `async for`.
 
     after: position per partition to go on from (`position` of what was handled last); None: from the first record.
@@ -51,7 +51,7 @@ class subscribe:  # noqa: N801 - used like a function: for signal in subscribe(u
         self._topic = Topic(topic)
         self._decode = signal_decoder.decode if self._topic is Topic.SIGNALS else reject_decoder.decode
         self._max_age_ns = None if max_age is None else int(max_age * 1e9)
-        self.position: dict[int, Position] = {p: NOWHERE for p in range(self._log.partitions)} | dict(after or {})
+        self.position: dict[int, Position] = dict.fromkeys(range(self._log.partitions), NOWHERE) | dict(after or {})
         self.expired = 0
 
     def __iter__(self) -> Iterator[Signal | Reject]:

@@ -10,7 +10,7 @@ zone is UTC. Several files are merged by ts, stably.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,9 +104,8 @@ def write_ticks(ticks: TickBatch, path: str | Path) -> None:
 
     scale = np.array([10.0**i.scale for i in ticks.instruments])[ticks.sid]
     size_scale = np.array([10.0**i.size_scale for i in ticks.instruments])[ticks.sid]
-    symbols = np.array(ticks.symbols, dtype=object)[ticks.sid]
     frame = pl.DataFrame({
-        "symbol": pl.Series(symbols.tolist(), dtype=pl.String), "ts": ticks.ts,
+        "symbol": pl.Series(ticks.symbols, dtype=pl.String).gather(ticks.sid), "ts": ticks.ts,
         "bid": ticks.bid / scale, "ask": ticks.ask / scale,
         "bid_size": ticks.bid_size / size_scale, "ask_size": ticks.ask_size / size_scale,
     }).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC")))
@@ -120,7 +119,7 @@ def write_ticks(ticks: TickBatch, path: str | Path) -> None:
 def _read(path: Path) -> pl.DataFrame:
     import polars as pl
 
-    readers = {
+    readers: dict[str, Callable[..., pl.DataFrame]] = {
         ".parquet": pl.read_parquet, ".pq": pl.read_parquet, ".csv": pl.read_csv, ".gz": pl.read_csv,
         ".ndjson": pl.read_ndjson, ".jsonl": pl.read_ndjson,
     }
@@ -131,7 +130,7 @@ def _read(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise InputRefused("file_missing", f"{path} isn't there", hint="check the path")
     try:
-        frame: pl.DataFrame = reader(path)
+        frame = reader(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputRefused("file_damaged", f"{path} can't be read: {str(error).splitlines()[0]}",
                            hint="check that the file is whole") from None

@@ -38,7 +38,7 @@ def cache_folder() -> Path:
     return Path(base) / digest.hexdigest()[:16]
 
 
-class _Locator(caching.UserProvidedCacheLocator):  # type: ignore[misc,name-defined]
+class _Locator(caching.UserProvidedCacheLocator):  # type: ignore[misc]
     def __init__(self, py_func: Any, py_file: str) -> None:
         self._py_file = py_file
         self._lineno = py_func.__code__.co_firstlineno
@@ -52,11 +52,11 @@ class _Locator(caching.UserProvidedCacheLocator):  # type: ignore[misc,name-defi
         return cls(py_func, py_file)
 
 
-class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc,name-defined]
-    _locator_classes = [_Locator]
+class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
 
 
-class _Cache(caching.FunctionCache):  # type: ignore[misc,name-defined]
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _CacheImpl
 
 

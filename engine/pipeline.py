@@ -15,7 +15,7 @@ from .inbox import Answered, Control, Drained, Event, Granted, Ticks
 from .partition.checkpoint import Checkpoints
 from .partition.publish import steps
 from .partition.state import Partition
-from .registry.follow import Follower
+from .registry.follow import Following
 from .transports.base import Log
 from .types import Code, Position, Refused
 from .watch.observer import Observer
@@ -24,7 +24,7 @@ from .workers.base import Workers
 
 
 def run(
-    inbox: Iterable[Event], log: Log, workers: Workers, checkpoints: Checkpoints, follower: Follower,
+    inbox: Iterable[Event], log: Log, workers: Workers, checkpoints: Checkpoints, follower: Following,
     take_over: Callable[[Granted], Partition], see: Observer, batch_rows: int,
 ) -> None:
     """decode, admit, update, ask, predict, decide, publish, checkpoint.

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import clock
 from .inbox import Granted, Inbox
 from .instruments import Instruments
 from .partition.checkpoint import Checkpoints
@@ -15,6 +14,7 @@ from .partition.state import Partition
 from .partition.takeover import take_over
 from .pipeline import run
 from .registry.bundle import Bundle
+from .registry.follow import Following
 from .transports.base import Topic
 from .transports.memory import MemoryLog
 from .types import NOWHERE, START, Cursor, Entry, Kind, TickBatch
@@ -32,7 +32,7 @@ class Replayed(NamedTuple):
     seen: Observer
 
 
-class FixedBundle:
+class FixedBundle(Following):
     """Stands where the follower of control records stands: the one control record names the one bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -94,5 +94,8 @@ def replay(
         return take_over(event.partition, event.epoch, log, checkpoints, follower.load, rules, lambda number: None)
 
     run(inbox, log, workers, checkpoints, follower, granted, seen, batch)
-    topics = [[record for _, record in log.published(0, topic, NOWHERE, _ALL)] for topic in Topic]
-    return Replayed(*topics, seen)
+    return Replayed(_all(log, Topic.SIGNALS), _all(log, Topic.REJECTS), seen)
+
+
+def _all(log: MemoryLog, topic: Topic) -> list[bytes]:
+    return [record for _, record in log.published(0, topic, NOWHERE, _ALL)]

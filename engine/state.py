@@ -34,7 +34,7 @@ class SymbolRows:
             self._see(rows)
 
     def snapshot(self, sid: int) -> bytes:
-        return self.ints[sid].tobytes()
+        return bytes(self.ints[sid].tobytes())
 
     def restore(self, sid: int, blob: bytes) -> None:
         """Put a snapshot back. Raises ValueError where the length differs."""

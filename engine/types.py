@@ -171,7 +171,7 @@ class TickBatch:
         return Position((int(self.major[row]), int(self.minor[row])), int(self.ordinal[row]))
 
     def symbol(self, row: int) -> str:
-        return self.instruments[self.sid[row]].symbol
+        return self.instruments[int(self.sid[row])].symbol
 
     @property
     def symbols(self) -> list[str]:

@@ -62,7 +62,7 @@ def real_file(name: str) -> Path:
     return path
 
 
-def speaking_bundle(moments: str = "cusum", version: str = "1", seed: int = 1, policy: Policy = Policy(0.05, -0.05)) -> Bundle:
+def speaking_bundle(moments: str = "cusum", version: str = "1", seed: int = 1, policy: Policy | None = None) -> Bundle:
     """A bundle of random stumps over the default features: it knows nothing, but speaks of both sides."""
     features = FeatureSet.default()
     rng = np.random.default_rng(seed)
@@ -74,10 +74,11 @@ def speaking_bundle(moments: str = "cusum", version: str = "1", seed: int = 1, p
         threshold=rng.normal(0.0, 0.5, trees).astype(np.float32),
         left=~np.arange(0, 2 * trees, 2, dtype=np.int32), right=~np.arange(1, 2 * trees, 2, dtype=np.int32),
         nan_right=rng.random(trees) < 0.5, root=np.arange(trees, dtype=np.int32),
-        tree_class=(np.arange(trees) % 3).astype(np.int32), value=np.stack([-lean, lean], axis=1).reshape(-1, 1), base=np.zeros(3),
+        tree_class=(np.arange(trees) % 3).astype(np.int32),
+        value=np.stack([-lean, lean], axis=1).reshape(-1, 1), base=np.zeros(3),
         slope_start=np.zeros(0, np.int32), slope_feature=np.zeros(0, np.int32), slope=np.zeros(0), fallback=np.zeros(0),
     )
     base = made_bundle(moments)
     expert = base.manifest.experts[0]
-    manifest = msgspec.structs.replace(base.manifest, version=version, policy=policy)
+    manifest = msgspec.structs.replace(base.manifest, version=version, policy=policy or Policy(0.05, -0.05))
     return Bundle(version, "", manifest, Ensemble([ForestRuntime({expert.name: forest})], [expert]))

@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ import msgspec
 from engine.config import Config
 from engine.errors import EXIT_DONE, EXIT_FAILED, TocsinError, UsageError
 from engine.files import read_ticks, write_ticks
-from engine.instruments import Instruments
 from engine.manifest import Moments
 from engine.registry import signing
 from engine.registry.activate import activate
@@ -49,20 +47,6 @@ PATIENCE_S = 20.0
 """So long nothing may be published, after the last tick, before signals count as lost."""
 
 
-@dataclass
-class Run:
-    """The folder of one demo and what belongs in it."""
-
-    folder: Path
-    url: str
-    registry: Registry
-    rules: Instruments
-
-    @property
-    def keys(self) -> Path:
-        return self.folder / "keys"
-
-
 def demo(
     source: Sequence[str] | None, duration: float, experts: str, config: Config, as_json: bool, stop: Callable[[], bool]
 ) -> int:
@@ -72,7 +56,8 @@ def demo(
     folder = config.home_path.absolute() / "demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder.mkdir(parents=True)
     rules = config.rules()
-    run = Run(folder, f"redis+embedded://{folder / 'log'}", Registry(folder / "registry", folder / "keys/public.pem"), rules)
+    registry = Registry(folder / "registry", folder / "keys/public.pem")
+    url = f"redis+embedded://{folder / 'log'}"
     with ExitStack() as stack:
         fits = start_fits(experts, "lean", config)
         for fit in fits:
@@ -85,17 +70,18 @@ def demo(
         write_ticks(second, folder / "second.parquet")
         note(f"{name}: {len(ticks):,} ticks; the first {len(first):,} train and warm, {len(second):,} stream in {duration:g} s")
 
-        signing.generate(run.keys)
-        log = open_log(run.url, create=config.log.partitions)
+        signing.generate(folder / "keys")
+        private = signing.load_private(folder / "keys/private.pem")
+        log = open_log(url, create=config.log.partitions)
         stack.callback(log.close)
-        engine = stack.enter_context(_Process(run, "run", "engine", "--warm", str(folder / "first.parquet"), "--json"))
+        engine = stack.enter_context(_Process(folder, url, "run", "engine", "--warm", str(folder / "first.parquet"), "--json"))
         with Bars() as bars:
-            trained = train(first, run.registry, signing.load_private(run.keys / "private.pem"), rules, fits, Moments(), bars.show)
-        run.registry.set_alias("champion", trained.version)
-        activate(log, run.registry, signing.load_private(run.keys / "private.pem"), trained.version, whoever(), "demo")
+            trained = train(first, registry, private, rules, fits, Moments(), bars.show)
+        registry.set_alias("champion", trained.version)
+        activate(log, registry, private, trained.version, whoever(), "demo")
         engine.wait_until_ready()
         feeder = stack.enter_context(
-            _Process(run, "feed", "files", str(folder / "second.parquet"), "--duration", str(duration), "--json")
+            _Process(folder, url, "feed", "files", str(folder / "second.parquet"), "--duration", str(duration), "--json")
         )
         screen = stack.enter_context(Screen(len(second), duration))
         published = _Published(log)
@@ -104,31 +90,30 @@ def demo(
             engine.check()
             screen.show(published)
         if stop():
-            return _interrupted(folder, stack)
+            stack.close()
+            shutil.rmtree(folder)
+            raise KeyboardInterrupt
         feeder.finish()
 
-        expected = replay(ticks, load_for_files(run.registry.folder, run.keys / "public.pem", rules, "champion"), rules, start=start)
-        published.read_until(len(expected.signals), PATIENCE_S, lambda: (engine.check(), screen.show(published)))
+        bundle = load_for_files(registry, rules, trained.version)
+        expected = replay(ticks, bundle, rules, start=start)
+
+        def meanwhile() -> None:
+            engine.check()
+            screen.show(published)
+
+        published.read_until(len(expected.signals), PATIENCE_S, meanwhile)
         counts = engine.finish()
         screen.close()
         report = _report(name, trained, counts, published, expected.signals)
     good = report["lost"] == report["twice"] == report["different"] == 0
     if good:
         shutil.rmtree(folder)
-        with_parent = folder.parent
-        if not any(with_parent.iterdir()):
-            with_parent.rmdir()
     if as_json:
         answer_json(report)
     else:
         print(in_words(report, trained, None if good else folder))
     return EXIT_DONE if good else EXIT_FAILED
-
-
-def _interrupted(folder: Path, stack: ExitStack) -> int:
-    stack.close()
-    shutil.rmtree(folder, ignore_errors=True)
-    raise KeyboardInterrupt
 
 
 # ---- the source
@@ -164,14 +149,14 @@ def _from_data(config: Config) -> Path | None:
 class _Process:
     """A tocsin command beside us; ended with us, whatever happens."""
 
-    def __init__(self, run: Run, *argv: str) -> None:
+    def __init__(self, folder: Path, url: str, *argv: str) -> None:
         self._what = " ".join(argv[:2])
-        self._log = run.folder / f"{argv[0]}.log"
+        self._log = folder / f"{argv[0]}.log"
         command = [
-            sys.executable, "-P", "-m", "engine.cli", *argv, "--home", str(run.folder), "--transport", run.url,
+            sys.executable, "-P", "-m", "engine.cli", *argv, "--home", str(folder), "--transport", url,
         ]
-        self._stderr = open(self._log, "wb")
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._stderr, start_new_session=True)
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
 
     def __enter__(self) -> _Process:
         return self
@@ -186,7 +171,6 @@ class _Process:
                 self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
-        self._stderr.close()
 
     @property
     def running(self) -> bool:
@@ -225,7 +209,7 @@ class _Published:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._after = {partition: NOWHERE for partition in range(log.partitions)}
+        self._after = dict.fromkeys(range(log.partitions), NOWHERE)
         self.records: list[bytes] = []
         self.sides: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -289,30 +273,34 @@ class _Named(msgspec.Struct):
 
 
 def in_words(report: dict[str, Any], trained: Trained, kept: Path | None) -> str:
-    s, reasons = report["signals"], report["reasons"]
-    against = report["training"]["against_prior"]
-    p50, p99 = report["latency_us"]["p50"], report["latency_us"]["p99"]
+    """What happened and why, for a person."""
+    sides, latency, against = report["signals"], report["latency_us"], report["training"]["against_prior"]
     lines = [
         "",
-        f"{report['ticks']:,} ticks became {sum(s.values()):,} decisions: {s['buy']:,} buy, {s['sell']:,} sell, {s['neutral']:,} neutral.",
-        "Why: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=lambda i: -i[1])) + ".",
+        f"{report['ticks']:,} ticks became {sum(sides.values()):,} decisions: "
+        f"{sides['buy']:,} buy, {sides['sell']:,} sell, {sides['neutral']:,} neutral.",
+        f"Why: {_counts(report['reasons'])}.",
     ]
     if report["rejected"]:
-        lines.append("Refused: " + ", ".join(f"{n:,} {code}" for code, n in report["rejected"].items()) + " (kept whole in rejects).")
-    if p50 is not None:
-        lines.append(f"From a tick read to its signal acknowledged: {p50:,.0f} µs at the median, {p99:,.0f} µs at the 99th percentile.")
-    lines.append(
-        f"Held against a replay of the same ticks: {report['lost']} lost, {report['twice']} said twice, {report['different']} different."
-    )
-    lines.append(
-        f"The model, on {against['events']:,} events it had not seen, is {against['mean']:+.4f} ± {against['standard_error']:.4f} nats "
-        f"{'better' if against['mean'] >= 0 else 'worse'} than always naming the average: "
-        + ("that is more than chance." if trained.better_than_prior else "that may be chance.")
-    )
-    lines.append(
-        "Its licence is shut: a better forecast of whether the price moves is not yet money after the spread, and nothing here has "
-        "shown that. Every signal says so, and whoever risks money should act on open licences only."
-    )
-    lines.append(f"Something went wrong; everything is kept in {kept}" if kept else
-                 "Next: tocsin train --ticks YOUR.csv --map bid=Bid,ask=Ask,ts=Time:ms · tocsin run engine --help · README.md")
+        lines.append(f"Refused: {_counts(report['rejected'])} (kept whole in rejects).")
+    if latency["p50"] is not None:
+        lines.append(
+            f"From a tick read to its signal acknowledged: {latency['p50']:,.0f} µs at the median, "
+            f"{latency['p99']:,.0f} µs at the 99th percentile."
+        )
+    lines += [
+        f"Held against a replay of the same ticks: {report['lost']} lost, {report['twice']} said twice, "
+        f"{report['different']} different.",
+        f"The model, on {against['events']:,} events it had not seen, is {abs(against['mean']):.4f} ± "
+        f"{against['standard_error']:.4f} nats {'better' if against['mean'] >= 0 else 'worse'} than always naming the "
+        f"average: that {'is more than chance' if trained.better_than_prior else 'may be chance'}.",
+        "Its licence is shut: a better forecast is not yet money after the spread, and nothing here has shown that it is.",
+        "Every signal says so; whoever risks money should act on open licences only.",
+        f"Something went wrong; everything is kept in {kept}" if kept else
+        "Next: tocsin train --ticks YOUR.csv --map bid=Bid,ask=Ask,ts=Time:ms · tocsin run engine --help · README.md",
+    ]
     return "\n".join(lines)
+
+
+def _counts(counted: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items(), key=lambda item: -item[1]))

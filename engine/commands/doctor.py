@@ -117,7 +117,8 @@ def _bundles(config: Config) -> Finding:
     versions = registry.versions()
     if not versions:
         return Finding("bundles", "note", f"none in {registry.folder}", "tocsin train --ticks FILE, or tocsin demo")
-    return Finding("bundles", "ok", f"{len(versions)} in {registry.folder}, champion {registry.aliases().get('champion', '-')}", "")
+    champion = registry.aliases().get("champion", "none")
+    return Finding("bundles", "ok", f"{len(versions)} in {registry.folder}, champion {champion}", "")
 
 
 def _data(config: Config) -> Finding:

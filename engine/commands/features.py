@@ -30,11 +30,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from ..features import FeatureSet
     from ..files import read_ticks
 
-    features = {
-        "default": FeatureSet.default,
-        "time": lambda: FeatureSet.time_features("1m"),
-        "time:tick": lambda: FeatureSet.time_features("tick"),
-    }[args.chosen]()
+    kind, _, clock = args.chosen.partition(":")
+    features = FeatureSet.default() if kind == "default" else FeatureSet.time_features(clock or "1m")
     if args.what == "list":
         return _list(features, args.json)
     if not args.files or not args.out:

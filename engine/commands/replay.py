@@ -32,11 +32,12 @@ def run(args: argparse.Namespace, config: Config) -> int:
         raise UsageError("batch", f"--batch {args.batch}: at least 1", hint="leave it out for 4096")
     from ..files import read_ticks
     from ..registry.follow import load_for_files
+    from ..registry.store import Registry
     from ..replay import replay
     from ..wire.records import canonical, canonical_order
 
     rules = config.rules()
-    bundle = load_for_files(config.registry_path, config.trust_path, rules, args.bundle)
+    bundle = load_for_files(Registry(config.registry_path, config.trust_path), rules, args.bundle)
     ticks = read_ticks(args.files, rules)
     if args.end:
         ticks = ticks[ticks.ts < stamp(args.end)]

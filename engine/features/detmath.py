@@ -86,4 +86,4 @@ def det_exp(x: float) -> float:
         )
     )
     r = 1.0 - ((low - (y * c) / (2.0 - c)) - high)
-    return _float(_bits(r) + (k << 52))
+    return float(_float(_bits(r) + (k << 52)))

@@ -113,9 +113,8 @@ class FeatureSet:
         batch = as_batch(ticks)
         taken = np.flatnonzero(EventTime().admit(batch) == 0)
         matrix = self.state().update(batch[taken]).matrix
-        symbols = np.array(batch.symbols, dtype=object)[batch.sid[taken]]
         head = pl.DataFrame({
-            "symbol": pl.Series(symbols.tolist(), dtype=pl.String), "ts": batch.ts[taken], "row": taken,
+            "symbol": pl.Series(batch.symbols, dtype=pl.String).gather(batch.sid[taken]), "ts": batch.ts[taken], "row": taken,
         }).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC")))
         return head.hstack(pl.DataFrame(matrix, schema=self.names))
 

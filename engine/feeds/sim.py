@@ -133,7 +133,8 @@ def _repeats(rng: np.random.Generator, end: int) -> I64:
     most = int(HOURS.max())
     drawn = rng.integers(0, end, round(REPEATS_PER_S * end / 1000 * most / HOURS.mean()))
     hour = (START_MS + drawn) // 3_600_000 % 24
-    return drawn[rng.integers(0, most, drawn.size) < HOURS[hour]]
+    kept: I64 = drawn[rng.integers(0, most, drawn.size) < HOURS[hour]]
+    return kept
 
 
 def _bursts(rng: np.random.Generator, end: int, bursts: int) -> I64:

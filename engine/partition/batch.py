@@ -22,11 +22,9 @@ class Asked(NamedTuple):
     horizon: F64
     width: F64
 
-    def __getitem__(self, rows: slice) -> Asked:  # type: ignore[override]
-        return Asked(*(column[rows] for column in self._columns()))  # type: ignore[arg-type]
-
-    def _columns(self) -> tuple[TickBatch | F32 | F64 | I64, ...]:
-        return tuple(getattr(self, name) for name in self._fields)
+    def after(self, first: int) -> Asked:
+        """The rows from `first` on."""
+        return Asked(*(getattr(self, name)[first:] for name in self._fields))
 
     @staticmethod
     def concat(parts: list[Asked]) -> Asked:

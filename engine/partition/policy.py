@@ -30,7 +30,7 @@ def _follow(row: I64, ts: int, side: int) -> int:
         row[_HELD] = side
         if side != _NEUTRAL:
             row[_SINCE] = ts
-    return row[_NTH]
+    return int(row[_NTH])
 
 
 @subkernel

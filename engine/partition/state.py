@@ -13,7 +13,7 @@ from ..features.featureset import FeatureState, Rows
 from ..features.moments import MomentPicker
 from ..instruments import Instruments, SymbolTable
 from ..registry.bundle import Bundle
-from ..types import LAST_ORDINAL, NOWHERE, START, I64, Cursor, Position, Refused, TickBatch
+from ..types import LAST_ORDINAL, NOWHERE, START, Cursor, Position, Refused, TickBatch
 from ..wire import ticks as wire
 from ..wire.records import Decisions
 from .batch import Asked, MicroBatch
@@ -104,7 +104,7 @@ class Partition:
                     )
                 side[row] = published.side
             self.policy.apply(asked.ticks.sid[:silent], asked.ticks.ts[:silent], side, len(self.symbols))
-        return asked[silent:] if silent < len(asked.ticks) else None
+        return asked.after(silent) if silent < len(asked.ticks) else None
 
     @property
     def record_end(self) -> Position:

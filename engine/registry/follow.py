@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
+from typing import Protocol
 
 from ..features import FeatureSet
 from ..instruments import Instruments
@@ -14,8 +14,16 @@ from .bundle import Bundle, check_features, load_bundle
 from .store import Registry
 
 
-class Follower:
-    """Loads and keeps bundles, and says what a control record means. One per engine."""
+class Following(Protocol):
+    """Who says what a control record means, and has the bundles."""
+
+    def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle] | None: ...
+
+    def load(self, version: str, digest: str) -> Bundle: ...
+
+
+class Follower(Following):
+    """Loads and keeps the bundles that the log's control records name. One per engine."""
 
     def __init__(self, log: Log, registry: Registry, rules: Instruments) -> None:
         self._log = log
@@ -47,8 +55,8 @@ class Follower:
         return bundle
 
 
-def load_for_files(folder: Path, trust: Path, rules: Instruments, name: str) -> Bundle:
-    """A bundle of a registry for a run without a log, by version or alias. Raises ModelRefused, UsageError."""
-    bundle = load_bundle(Registry(folder, trust), name)
+def load_for_files(registry: Registry, rules: Instruments, name: str) -> Bundle:
+    """A bundle for a run without a log, by version or alias. Raises ModelRefused, UsageError."""
+    bundle = load_bundle(registry, name)
     check_features(bundle.manifest, FeatureSet.default().fingerprint, rules)
     return bundle

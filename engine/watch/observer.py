@@ -35,7 +35,7 @@ class Latency:
         for bucket in sorted(self._counts):
             seen += self._counts[bucket]
             if seen >= q * total:
-                return round(2.0 ** (bucket / _BUCKETS_PER_OCTAVE), 1)
+                return round(float(2.0 ** (bucket / _BUCKETS_PER_OCTAVE)), 1)
         return None
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from ..types import Code, I64, TickBatch
+from ..types import I64, Code, TickBatch
 
 MAGIC = b"TKF"
 FORMAT = 1
@@ -86,8 +86,8 @@ def unpack(payload: bytes) -> Content:
     for name in WIDE:
         columns[name] = np.frombuffer(body, "<i8", rows, at).astype(np.int64)
         at += 8 * rows
-    names_fit = all(0 < len(name) <= 64 and 0 <= scale <= 9 and 0 <= sizes <= 9 for name, scale, sizes in symbols)
-    if not names_fit or (rows and not (0 <= columns["sid"].min() and columns["sid"].max() < len(symbols))):
+    names_fit = all(0 < len(name) <= 64 and {scale, sizes} <= set(range(10)) for name, scale, sizes in symbols)
+    if not names_fit or (rows and not (columns["sid"].min() >= 0 and columns["sid"].max() < len(symbols))):
         raise FrameError(Code.MALFORMED)
     return Content(symbols, columns)
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from ..instruments import Instrument, SymbolTable
-from ..types import NO_SEQ, Code, Entry, I64, Kind, Position, Refused, TickBatch
+from ..types import I64, NO_SEQ, Code, Entry, Kind, Position, Refused, TickBatch
 from . import frame
 from .stamps import rfc3339_to_ns
 
@@ -51,8 +51,9 @@ def decode(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
     batches: list[TickBatch] = []
     refused: list[Refused] = []
     for run in _runs(entries):
+        bad: list[Refused] = []
         if run[0].kind is Kind.ROWS:
-            batch, bad = renumber(run[0].payload, table), []
+            batch = renumber(run[0].payload, table)
         elif frame.is_frame(run[0].payload):
             batch, bad = _decode_frame(run[0], table)
         else:
@@ -202,14 +203,13 @@ def _decode_frame(entry: Entry, table: SymbolTable) -> tuple[TickBatch, list[Ref
     own = [table.instruments[s] if s >= 0 else Instrument() for s in sids]
     sent = content.columns["sid"]
     codes = np.zeros(n, np.int64)
-    for name, digits, theirs in (
-        ("bid", [i.scale for i in own], 1), ("ask", [i.scale for i in own], 1),
-        ("bid_size", [i.size_scale for i in own], 2), ("ask_size", [i.size_scale for i in own], 2),
-    ):
-        shift = np.array([d - s[theirs] for d, s in zip(digits, content.symbols, strict=True)], np.int64)
-        columns[name], inexact = _rescale(columns[name], shift[sent])
-        if theirs == 1:
-            codes[inexact & (codes == 0)] = 1
+    price_shift = np.array([i.scale - scale for i, (_, scale, _) in zip(own, content.symbols, strict=True)], np.int64)
+    size_shift = np.array([i.size_scale - scale for i, (_, _, scale) in zip(own, content.symbols, strict=True)], np.int64)
+    for name in ("bid", "ask"):
+        columns[name], inexact = _rescale(columns[name], price_shift[sent])
+        codes[inexact] = 1
+    for name in ("bid_size", "ask_size"):
+        columns[name], _ = _rescale(columns[name], size_shift[sent])
     codes[((columns["bid"] <= 0) | (columns["ask"] <= 0) | (columns["bid"] >= LARGEST) | (columns["ask"] >= LARGEST))] = 2
     codes[(columns["bid_size"] < 0) | (columns["ask_size"] < 0)] = 3
     codes[(columns["ts"] <= 0) | (columns["seq"] < NO_SEQ)] = 4
@@ -223,7 +223,7 @@ def _decode_frame(entry: Entry, table: SymbolTable) -> tuple[TickBatch, list[Ref
     if not bad.size:
         return rows, []
     refused = [
-        Refused(rows.position(row), _FRAME_CODES[codes[row]], _frame_row(content, int(row))) for row in bad
+        Refused(rows.position(row), _FRAME_CODES[codes[row]], _frame_row(content, row)) for row in bad.tolist()
     ]
     return rows[codes == 0], refused
 

@@ -46,7 +46,7 @@ WARM = 60_000
     ("tick", 1024, 4_000, 13),
 ])
 def test_kills_while_ticks_flow(tocsin: Tocsin, moments: str, rows: int, rate: int, seed: int) -> None:
-    made = made_ticks(WARM + 90 * rate, symbols=3, rate=0.5)
+    made = made_ticks(WARM + 60 * rate, symbols=3, rate=0.5)
     first, second = tocsin.folder / "first.parquet", tocsin.folder / "second.parquet"
     write_ticks(made[:WARM], first)
     write_ticks(made[WARM:], second)

@@ -188,7 +188,7 @@ def differs(broken: Callable[[], None], rows: int, crashes: list[int]) -> bool:
 def test_without_the_read_back_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def forget(self: Partition, asked: state.Asked) -> state.Asked | None:
         silent = state._at_or_below(asked.ticks, self.tail)
-        return asked[silent:] if silent < len(asked.ticks) else None
+        return asked.after(silent) if silent < len(asked.ticks) else None
 
     lives = list(range(300, 1700, 70))
     assert not differs(lambda: None, 1, lives)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.made import made_ticks, real_file
 
 from engine.eventtime import REMEMBERED, TOLERANCE, VERDICTS, EventTime
 from engine.files import read_ticks
 from engine.instruments import Instrument
 from engine.types import NO_SEQ, Code, TickBatch
+from tests.made import made_ticks, real_file
 
 
 def oracle(ticks: TickBatch) -> list[Code | None]:

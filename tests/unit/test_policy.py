@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.manifest import Policy
 from engine.partition.policy import PolicyState
-from engine.types import REASONS, SIDES, F32, I64, Reason
+from engine.types import F32, I64, REASONS, SIDES, Reason
 
 S = 10**9
 

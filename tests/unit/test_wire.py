@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.made import made_ticks
 
 from engine.instruments import Instruments, SymbolTable
 from engine.types import COLUMNS, Code, Entry, Kind, TickBatch
 from engine.wire import frame
 from engine.wire.stamps import ns_to_rfc3339, rfc3339_to_ns
 from engine.wire.ticks import decimal, decode, encode
+from tests.made import made_ticks
 
 GOOD = b'{"symbol":"EURUSD","ts":1400000000000000000,"bid":1.23456,"ask":1.23458}'
 OURS = ("ts", "bid", "ask", "bid_size", "ask_size", "seq")

@@ -107,7 +107,8 @@ def _activate(version: str, registry: Any, private: Any, config: Config, comment
 def in_words(trained: Trained, activated: bool) -> str:
     m = trained.metrics
     lines = [
-        f"bundle {trained.version}: {m['events']['train']:,} events to learn from, {m['events']['test']:,} unseen to be judged by",
+        f"bundle {trained.version}: {m['events']['train']:,} events to learn from, "
+        f"{m['events']['test']:,} unseen to be judged by",
         f"  log loss {m['log_loss']:.4f}, prior {m['prior_log_loss']:.4f}: {_verdict(m['against_prior'], 'the prior')}",
     ]
     if m["against_champion"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...jit import subkernel
-from ...types import F32, F64, I64
+from ...types import F32, I64
 from ..spec import Column, Family
 
 LENGTHS = (10, 60, 300)

@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:                           ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
 
-demo: .venv/demo.stamp          ## everything on this machine in under a minute: ticks, training, signals, a model swap
+demo: .venv/demo.stamp          ## everything on this machine in under a minute: ticks, training, signals
 	@$(BIN)/tocsin demo
 
 test: .venv/test.stamp          ## the tests: unit, contract, integration, acceptance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,13 @@ log = logging.getLogger("tocsin")
 class Engine:
     """One engine process: `Engine(config).run(stop)`."""
 
-    def __init__(self, config: Config, warm: Iterable[str | Path] = ()) -> None:
+    def __init__(
+        self, config: Config, warm: Iterable[str | Path] = (), columns: Mapping[str, str] | None = None
+    ) -> None:
         """Open the log and the registry, load every kernel. Raises TransportUnreachable, UsageError, InputRefused.
 
         warm: tick files that fill the state of partitions that have no checkpoint yet; nothing is published for them.
+        columns: of those files, as in read_ticks.
         """
         self.config = config
         self.rules = config.rules()
@@ -49,12 +52,17 @@ class Engine:
                 hint="train here first (tocsin train), make keys (tocsin models keygen), or set [registry] trust",
             )
         self._warm_files = list(warm)
+        self._columns = columns
         compile_everything()
         self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
-        self.seen = Observer()
+        self.seen = Observer(log.info)
 
     def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Until `stop` says so; returns the counts. Raises OwnershipLost, TransportUnreachable, ModelRefused."""
+        """Until `stop` says so; returns the counts.
+
+        ready: called once, when every partition that may be claimed at once has been taken over.
+        Raises OwnershipLost, TransportUnreachable, ModelRefused, InputRefused (files to warm up with).
+        """
         if not self.log.controls():
             log.warning(
                 "no bundle: ticks are taken and features kept, nothing is decided, until\n"
@@ -63,7 +71,7 @@ class Engine:
         workers = InlineWorkers()
         checkpoints = Checkpoints(self.log, clock.monotonic_ns)
         follower = Follower(self.log, self.registry, self.rules)
-        inbox = Inbox(self.log, workers, self.config.name, stop=stop, lease_s=self.config.engine.lease_s)
+        inbox = Inbox(self.log, workers, self.config.name, stop=stop, ready=ready, lease_s=self.config.engine.lease_s)
 
         def granted(event: Granted) -> Partition:
             part = take_over(
@@ -78,7 +86,6 @@ class Engine:
         gc.freeze()
         gc.disable()
         try:
-            ready()
             run(inbox, self.log, workers, checkpoints, follower, granted, self.seen, self.config.engine.batch)
         finally:
             gc.enable()
@@ -91,7 +98,7 @@ class Engine:
     @cached_property
     def _warm(self) -> TickBatch | None:
         """Read when a partition asks for it: one with a checkpoint never does."""
-        return read_ticks(self._warm_files, self.rules) if self._warm_files else None
+        return read_ticks(self._warm_files, self.rules, columns=self._columns) if self._warm_files else None
 
     def _warm_ticks(self, partition: int) -> TickBatch | None:
         return _of_partition(self._warm, partition, self.log.partitions) if self._warm else None

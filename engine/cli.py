@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "signals": ("engine.commands.signals", "what was published"),
     "models": ("engine.commands.models", "the registry: list, show, verify, activate, keygen"),
     "features": ("engine.commands.features", "what the engine knows of a tick: list, compute"),
+    "log": ("engine.commands.log", "make a log on a server of yours; what a log is"),
     "doctor": ("engine.commands.doctor", "what is here, what is missing and how to get it"),
     "config": ("engine.commands.config", "each setting and where it came from"),
 }

@@ -93,7 +93,7 @@ def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch
     if "seq" in frame.columns:
         data["seq"] = frame["seq"].cast(pl.Int64).fill_null(NO_SEQ).to_numpy()
     if "ingest" in frame.columns:
-        data["appended"] = _ns(frame["ingest"].fill_null(0))
+        data["appended"] = _ns(frame["ingest"])
     _refuse_first(data["ts"] <= 0, data["ts"], "the stamp lies before 1970", "check the unit of ts")
     return TickBatch(table.instruments, **data)
 
@@ -191,7 +191,7 @@ def _ns(series: pl.Series) -> np.ndarray:
 
     if isinstance(series.dtype, pl.Datetime):
         series = series.dt.cast_time_unit("ns")
-    return series.cast(pl.Int64).to_numpy()
+    return series.cast(pl.Int64).fill_null(0).to_numpy()
 
 
 def _refuse_first(bad: np.ndarray, values: np.ndarray, what: str, hint: str) -> None:

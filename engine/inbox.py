@@ -62,16 +62,20 @@ Event = Granted | Ticks | Control | Drained | Answered
 
 
 class Inbox:
-    """Iterate to hear. `stop` is asked between reads; a log that never grows again (`live=False`) ends by itself."""
+    """Iterate to hear. `stop` is asked between reads; a log that never grows again (`live=False`) ends by itself.
+
+    ready: called once, when what could be claimed at once has been.
+    """
 
     def __init__(
-        self, log: Log, workers: Workers, name: str, *, stop: Callable[[], bool], lease_s: float = 3.0,
-        read: int = READ, live: bool = True,
+        self, log: Log, workers: Workers, name: str, *, stop: Callable[[], bool],
+        ready: Callable[[], None] = lambda: None, lease_s: float = 3.0, read: int = READ, live: bool = True,
     ) -> None:
         self._log = log
         self._workers = workers
         self._name = name
         self._stop = stop
+        self._ready = ready
         self._read = read
         self._live = live
         self._watch = Watch(name, int(lease_s * 1e9))
@@ -84,6 +88,8 @@ class Inbox:
         self._cursors[partition] = cursor
 
     def __iter__(self) -> Iterator[Event]:
+        yield from self._own()
+        self._ready()
         while not self._stop():
             yield from self._own()
             if not self._cursors:

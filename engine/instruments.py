@@ -40,7 +40,7 @@ class Instruments:
         self._rules: list[tuple[str, Instrument]] = []
         for pattern, fields in (rules or {}).items():
             try:
-                rule = msgspec.convert(dict(fields), Instrument)
+                rule = msgspec.convert(fields, Instrument)
             except msgspec.ValidationError as error:
                 raise UsageError(
                     "instrument_rule", f"[instruments] {pattern!r}: {error}",
@@ -48,7 +48,7 @@ class Instruments:
                 ) from None
             if not (0 <= rule.scale <= 9 and 0 <= rule.size_scale <= 9 and rule.crossed in ("reject", "keep")):
                 raise UsageError(
-                    "instrument_rule", f"[instruments] {pattern!r}: {dict(fields)} is out of range",
+                    "instrument_rule", f"[instruments] {pattern!r}: {fields} is out of range",
                     hint="scale and size_scale are 0-9, crossed is reject or keep",
                 )
             self._rules.append((pattern, rule))

@@ -6,7 +6,9 @@ C-contiguous, so that every compiled kernel sees one layout and nothing is compi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum, StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,6 +119,10 @@ NO_SEQ = -1
 COLUMNS = ("sid", "ts", "bid", "ask", "bid_size", "ask_size", "seq", "major", "minor", "ordinal", "appended")
 
 
+_DEFAULTS: dict[str, Callable[..., I64]] = {"seq": partial(np.full, fill_value=NO_SEQ), "minor": np.arange}
+"""Columns that aren't zero where they aren't given."""
+
+
 class TickBatch:
     """Columns of ticks, all int64, in log order.
 
@@ -143,18 +149,11 @@ class TickBatch:
     def __init__(self, instruments: list[Instrument], **columns: I64) -> None:
         """`sid`, `ts`, `bid`, `ask` are required; the rest default to: no size, no seq, cursor (0, row), no stamp."""
         n = columns["ts"].size
-        zero = None
         self.instruments = instruments
         for name in COLUMNS:
             column = columns.get(name)
             if column is None:
-                if name == "seq":
-                    column = np.full(n, NO_SEQ, np.int64)
-                elif name == "minor":
-                    column = np.arange(n, dtype=np.int64)
-                else:
-                    zero = np.zeros(n, np.int64) if zero is None else zero
-                    column = zero
+                column = _DEFAULTS.get(name, np.zeros)(n, dtype=np.int64)
             setattr(self, name, np.ascontiguousarray(column, np.int64))
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..arguments import stamp
+from ..arguments import column_map, stamp
 from ..config import Config
 from ..errors import UsageError
 from ..terminal import answer_json, line_json, note
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="ticks handed over at a time; the bytes are equal for every N")
     parser.add_argument("--from", dest="start", metavar="T", help="ns or RFC 3339: earlier ticks only fill the state")
     parser.add_argument("--to", dest="end", metavar="T", help="ns or RFC 3339: stop before this stamp")
+    parser.add_argument("--map", metavar="A=B,…", help="columns of the files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
     parser.add_argument("--canonical", action="store_true",
                         help="sorted by (ts, symbol, ordinal), without log and timing: comparable with cmp")
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
     rules = config.rules()
     bundle = load_for_files(Registry(config.registry_path, config.trust_path), rules, args.bundle)
-    ticks = read_ticks(args.files, rules)
+    ticks = read_ticks(args.files, rules, columns=column_map(args.map))
     if args.end:
         ticks = ticks[ticks.ts < stamp(args.end)]
     done = replay(ticks, bundle, rules, batch=args.batch, start=stamp(args.start) if args.start else None,

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("engine",))
     parser.add_argument("--warm", nargs="+", default=[], metavar="FILE",
                         help="ticks that fill the state of partitions without a checkpoint; nothing is published for them")
+    parser.add_argument("--map", metavar="A=B,…", help="columns of those files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
@@ -23,8 +24,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
     stop = Stop()                              # before the imports that take time: a stop is heard from the first moment
     log_to_stderr()
     from ..app import Engine
+    from ..arguments import column_map
 
-    engine = Engine(config, args.warm)
+    engine = Engine(config, args.warm, column_map(args.map))
     try:
         summary = engine.run(stop, ready=lambda: note(f"ready: {config.name} on {engine.log.url}"))
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +12,6 @@ from .. import clock
 from ..errors import InputRefused
 from ..types import REASONS, SIDES, Cursor, Refused
 from ..wire.records import Decisions
-
-log = logging.getLogger("tocsin")
 
 _BUCKETS_PER_OCTAVE = 16
 
@@ -40,9 +37,10 @@ class Latency:
 
 
 class Observer:
-    """Counts of one engine since its start."""
+    """Counts of one engine since its start; `tell` hears, in words, what an operator wants to know at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] = lambda text: None) -> None:
+        self._tell = tell
         self.taken = 0
         self.rejected: Counter[str] = Counter()
         self.sides: Counter[str] = Counter()
@@ -75,10 +73,10 @@ class Observer:
 
     def activated(self, partition: int, cursor: Cursor, k: int, version: str) -> None:
         self.activations.append({"bundle": version, "partition": partition, "cursor": cursor, "k": k})
-        log.info("partition %d: bundle %s answers from %s on (k %d)", partition, version, cursor, k)
+        self._tell(f"partition {partition}: bundle {version} answers from {cursor} on (k {k})")
 
     def control_refused(self, partition: int, error: InputRefused) -> None:
-        log.warning("partition %d: control record refused: %s", partition, error)
+        self._tell(f"partition {partition}: a control record is refused: {error}")
 
     def summary(self) -> dict[str, Any]:
         return {

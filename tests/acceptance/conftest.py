@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -59,9 +58,15 @@ class Tocsin:
             time.sleep(0.05)
 
     def end(self) -> None:
+        """Stop what still runs, as a user would; what doesn't hear it is killed."""
         for process in self.running:
             if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
+                process.terminate()
+        for process in self.running:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
                 process.wait()
             if process.stdout:
                 process.stdout.close()
@@ -93,9 +98,7 @@ def tocsin(installed: Path, tmp_path: Path) -> Iterator[Tocsin]:
     command = Tocsin(installed, tmp_path)
     yield command
     command.end()
-    deadline = time.monotonic() + 10
-    while _servers(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert not _servers(tmp_path), "a process was left behind"
 
 
 def _servers(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -489,6 +490,23 @@ def test_two_threads_get_what_one_gets(fitted: Trainable) -> None:
         thread.join()
     assert len(answers) == 40
     assert set(answers) == {expected}
+
+
+def test_others_run_while_it_fits_and_answers(fitted: Trainable) -> None:
+    """With the GIL held, a thread that wakes every millisecond would wake about once."""
+    served = fitted.export()
+    served.predict_proba(OTHER.X)                                        # compiles, in which others may run
+    many = np.tile(OTHER.X, (200, 1))
+    label = np.tile(OTHER.y, 200)
+    for work in (lambda: fitted.predict_proba(many), lambda: served.predict_proba(many), lambda: fitted.fit(many, label)):
+        worker = threading.Thread(target=work)
+        worker.start()
+        begun, woken = time.perf_counter(), 0
+        while worker.is_alive():
+            time.sleep(0.001)
+            woken += 1
+        worker.join()
+        assert woken > 10, f"woke {woken} times in {time.perf_counter() - begun:.3f} s"
 
 
 def test_beside_a_refit_the_old_model_answers_until_the_new_one_stands(fitted: Trainable) -> None:

@@ -1,8 +1,8 @@
 """LightGBM (Ke et al. 2017, NeurIPS): leaf-wise boosted trees over binned features.
 
 The same rows, settings and number of threads give the same model: `deterministic`, `force_row_wise` and every seed are
-set. Another number of threads sums histograms in another order, which can move a split where two are nearly as good.
-On a GPU the library promises less: single-precision histograms, summed in any order.
+set. One, two and four threads gave the same bits on every data set tried, but histograms are summed in as many parts as
+there are threads, so a split could fall otherwise where two are equally good. On a GPU the library promises less.
 """
 
 from __future__ import annotations

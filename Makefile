@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 PINS := deploy/requirements
-TESTS := $(wildcard tests/unit tests/contract tests/integration tests/acceptance)
+TESTS := $(wildcard tests/unit tests/golden tests/contract tests/integration tests/acceptance)
 
 # Real ticks: a folder that holds ticks/. `make demo TOCSIN_DATA=` goes without.
 TOCSIN_DATA ?= $(abspath $(wildcard ../shared/data))

@@ -53,7 +53,7 @@ class Engine:
             )
         self._warm_files = list(warm)
         self._columns = columns
-        compile_everything()
+        compile_everything(log.info)
         self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
         self.seen = Observer(log.info)
 

@@ -5,9 +5,13 @@ Loading a kernel from the cache (or compiling it) takes up to half a second; at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from .features import FeatureSet
 from .instruments import Instrument, Instruments
+from .jit import cache_folder
 from .manifest import FORMAT, Calibration, Expert, Features, Golden, Manifest, Moments, Policy, Training
 from .partition.policy import PolicyState
 from .registry.bundle import Bundle
@@ -18,8 +22,10 @@ from .runtimes.forest.scalar import ForestRuntime
 from .types import CLASSES, TickBatch
 
 
-def compile_everything() -> None:
+def compile_everything(tell: Callable[[str], None]) -> None:
     """Run made ticks through the whole pipeline; an hour of them, so that every branch of a window is met."""
+    if not cache_folder().is_dir():
+        tell(f"compiling kernels for this machine, once (into {cache_folder().parent}); it takes about half a minute")
     n = 4000
     ts = 1_000_000_000_000_000_000 + np.arange(n, dtype=np.int64) * 1_000_000_000
     bid = 100_000 + (np.arange(n, dtype=np.int64) * 7919) % 613
@@ -31,8 +37,6 @@ def compile_everything() -> None:
 
 def made_bundle(moments: str) -> Bundle:
     """A bundle of one forest of one leaf: it knows nothing and says so evenly."""
-    from .features import FeatureSet
-
     features = FeatureSet.default()
     identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     calibration = Calibration([1.0, 1.0, 1.0], identity, [0.0, 0.0, 0.0])

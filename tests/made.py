@@ -63,13 +63,21 @@ def real_file(name: str) -> Path:
 
 
 def speaking_bundle(moments: str = "cusum", version: str = "1", seed: int = 1, policy: Policy | None = None) -> Bundle:
-    """A bundle of random stumps over the default features: it knows nothing, but speaks of both sides."""
+    """A bundle of random stumps: it knows nothing, but speaks of both sides."""
+    base = made_bundle(moments)
+    expert = base.manifest.experts[0]
+    manifest = msgspec.structs.replace(base.manifest, version=version, policy=policy or Policy(0.05, -0.05))
+    return Bundle(version, "", manifest, Ensemble([ForestRuntime({expert.name: speaking_forest(seed)})], [expert]))
+
+
+def speaking_forest(seed: int = 1) -> Forest:
+    """Random stumps over the default features."""
     features = FeatureSet.default()
     rng = np.random.default_rng(seed)
     trees, width = 60, len(features.names)
     signed = [i for i, name in enumerate(features.names) if name.startswith(("ret", "mom", "move", "flow"))]
     lean = rng.normal(0.0, 0.2, trees)
-    forest = Forest(
+    return Forest(
         n_features=width, feature=rng.choice(signed, trees).astype(np.int32),
         threshold=rng.normal(0.0, 0.5, trees).astype(np.float32),
         left=~np.arange(0, 2 * trees, 2, dtype=np.int32), right=~np.arange(1, 2 * trees, 2, dtype=np.int32),
@@ -78,7 +86,3 @@ def speaking_bundle(moments: str = "cusum", version: str = "1", seed: int = 1, p
         value=np.stack([-lean, lean], axis=1).reshape(-1, 1), base=np.zeros(3),
         slope_start=np.zeros(0, np.int32), slope_feature=np.zeros(0, np.int32), slope=np.zeros(0), fallback=np.zeros(0),
     )
-    base = made_bundle(moments)
-    expert = base.manifest.experts[0]
-    manifest = msgspec.structs.replace(base.manifest, version=version, policy=policy or Policy(0.05, -0.05))
-    return Bundle(version, "", manifest, Ensemble([ForestRuntime({expert.name: forest})], [expert]))

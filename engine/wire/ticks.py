@@ -21,7 +21,7 @@ MAX_RECORD = 8 * 2**20
 MAX_SYMBOL = 64
 """Characters of a symbol."""
 LARGEST = 2**52
-"""Points above which sums over a window could leave int64; a price there is a wrong scale."""
+"""Points from which float64, in which prices arrive, no longer tells them apart; a price there is a wrong scale."""
 
 
 class Tick(msgspec.Struct, gc=False, forbid_unknown_fields=True):

@@ -17,6 +17,9 @@ _LENGTHS = np.array(LENGTHS, np.int64)
 _ROOTS = np.sqrt(_LENGTHS.astype(np.float64))
 
 SECOND = 1_000_000_000
+LARGEST_MOVE = 2**29
+"""Half-points (2,684 price units at scale 5) above which a single move counts as so large: squares stay within int64."""
+
 PANES = 512
 _SEC, _TICKS, _SIGNS, _SQUARES, _CLOSE = range(5)
 _PANE = 5
@@ -64,7 +67,8 @@ def step(state: I64, at: int, ts: int, previous_mid2: int, sign: int, mid2: int)
         sign = -1
     state[at + _OPEN + _TICKS] += 1
     state[at + _OPEN + _SIGNS] += sign
-    state[at + _OPEN + _SQUARES] += move * move
+    counted = min(max(move, -LARGEST_MOVE), LARGEST_MOVE)
+    state[at + _OPEN + _SQUARES] += counted * counted
 
 
 @subkernel

@@ -107,10 +107,10 @@ class Inbox:
                 if len(entries) < self._read:
                     yield Drained(partition)
                     yield from self._answers()
-            if not found:
-                self._log.settle()
-                if not self._live:
-                    return
+            if all(len(entries) < self._read for entries in found.values()):
+                self._log.settle()             # nothing more at hand to compute: hear the log's answers before waiting
+            if not found and not self._live:
+                return
 
     def _answers(self) -> Iterator[Event]:
         for batch in self._workers.answered():

@@ -61,7 +61,7 @@ class Screen:
         from rich.text import Text
 
         head = Text.assemble(
-            (f"{fed:,}", "bold"), f" of {self._ticks:,} ticks   ", (f"{len(published.records):,}", "bold"), " decisions   ",
+            f"{fed:,} of {self._ticks:,} ticks   {len(published.records):,} decisions   ",
             *((f"{published.sides[side]:,} {side}   ", colour) for side, colour in _COLOURS.items()),
         )
         signals = Table(box=None, pad_edge=False, header_style="bold")
@@ -69,10 +69,12 @@ class Screen:
             signals.add_column(column, justify="right" if column.startswith("p ") else "left")
         for s in published.last:
             signals.add_row(
-                ns_to_rfc3339(s.ts)[:23], s.symbol, Text(s.side, _COLOURS[s.side]), s.reason,
+                _to_the_millisecond(s.ts), s.symbol, Text(s.side, _COLOURS[s.side]), s.reason,
                 *(f"{p:.3f}" for p in s.probabilities), str(s.bid), str(s.ask),
             )
-        return Group(head, ProgressBar(total=self._ticks, completed=fed, width=80), signals)
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=self._ticks, completed=fed, width=80))
+        return Group(head, bar, signals)
 
     def close(self) -> None:
         if self._live:
@@ -83,3 +85,7 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _to_the_millisecond(ts: int) -> str:
+    return f"{ns_to_rfc3339(ts - ts % 10**9)[:-1]}.{ts // 10**6 % 1000:03d}"

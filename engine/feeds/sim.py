@@ -35,7 +35,7 @@ PRICE, STEP, SPREAD = 110_000, 5, 2
 """Points: where the mid starts, how far it steps, and the usual spread; one quote of ten is twice as wide."""
 STEPS_PER_S = 0.3
 
-DRIFT = 0.125
+DRIFT = 0.12
 """Standard deviation of the drift at effect 1: steps up less steps down, as a share of steps."""
 RETURN_S = 600.0
 """Time constant with which it returns to zero."""

@@ -59,7 +59,7 @@ def test_help_of_every_verb_has_an_example(tocsin: Tocsin) -> None:
 @pytest.mark.parametrize(("argv", "code"), [
     (["nonsense"], 2), (["train"], 2), (["replay", "missing.parquet"], 5), (["models", "show", "9"], 5),
     (["feed", "files"], 2), (["feed", "files", "missing.parquet"], 3), (["signals"], 4), (["run", "engine"], 2),
-    (["config", "show", "--config", "missing.toml"], 2), (["signals", "--transport", "http://x"], 2),
+    (["config", "show", "--config", "missing.toml"], 2), (["signals", "--transport", "nonsense://localhost"], 2),
     (["signals", "--transport", "redis://127.0.0.1:1"], 4), (["train", "--ticks", "missing.parquet"], 3),
     (["train", "--ticks", "x.parquet", "--experts", "nobody"], 2), (["demo", "--duration", "0"], 2),
 ])

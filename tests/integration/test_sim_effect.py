@@ -1,4 +1,4 @@
-"""A whole training on four simulated days: LightGBM finds the known little there is, and nothing where there is none."""
+"""Whole trainings on four simulated days: LightGBM finds the known little there is, and nothing where there is none."""
 
 from __future__ import annotations
 

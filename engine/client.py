@@ -29,7 +29,7 @@ def publish(url: str, ticks: TickBatch, *, rows: int = 1) -> int:
     """
     log = open_log(url)
     try:
-        return send(log, ticks, Pace(), rows, lambda: False, lambda n: None)
+        return send(log, ticks, Pace(), rows, lambda: False)
     finally:
         log.close()
 

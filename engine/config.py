@@ -24,7 +24,7 @@ from .instruments import Instruments
 
 FILE = "tocsin.toml"
 PREFIX = "TOCSIN_"
-BARE = ("HOME", "DATA", "DEVICE", "KERNELS")
+BARE = ("HOME", "DATA", "DEVICE")
 """Variables without a section."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -25,17 +26,25 @@ _KERNEL_SOURCES = ("jit.py", "eventtime.py", "features", "runtimes", "partition"
 
 @lru_cache(1)
 def cache_folder() -> Path:
-    """Where compiled kernels lie: $TOCSIN_KERNELS, else the user's cache folder; one sub-folder per state of the sources."""
-    digest = hashlib.sha256(f"{numba.__version__}".encode())
+    """Where compiled kernels lie, one folder per state of the sources: the user's cache, or a private temporary one."""
+    digest = hashlib.sha256(numba.__version__.encode())
     here = Path(__file__).parent
     for source in _KERNEL_SOURCES:
         place = here / source
         for file in sorted(place.rglob("*.py")) if place.is_dir() else [place] * place.exists():
             digest.update(file.read_bytes())
-    base = os.environ.get("TOCSIN_KERNELS") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tocsin", "kernels"
-    )
-    return Path(base) / digest.hexdigest()[:16]
+    users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(users, "tocsin", "kernels", digest.hexdigest()[:16])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:                            # a home that can't be written, as in many containers
+        folder = Path(tempfile.mkdtemp(prefix="tocsin-kernels-"))
+    return folder
+
+
+def is_cold() -> bool:
+    """Whether kernels must be compiled first, which takes about half a minute."""
+    return not any(cache_folder().iterdir())
 
 
 class _Locator(caching.UserProvidedCacheLocator):  # type: ignore[misc]

@@ -11,7 +11,7 @@ import numpy as np
 
 from .features import FeatureSet
 from .instruments import Instrument, Instruments
-from .jit import cache_folder
+from .jit import cache_folder, is_cold
 from .manifest import FORMAT, Calibration, Expert, Features, Golden, Manifest, Moments, Policy, Training
 from .partition.policy import PolicyState
 from .registry.bundle import Bundle
@@ -24,8 +24,8 @@ from .types import CLASSES, TickBatch
 
 def compile_everything(tell: Callable[[str], None]) -> None:
     """Run made ticks through the whole pipeline; an hour of them, so that every branch of a window is met."""
-    if not cache_folder().is_dir():
-        tell(f"compiling kernels for this machine, once (into {cache_folder().parent}); it takes about half a minute")
+    if is_cold():
+        tell(f"compiling kernels for this machine, once (into {cache_folder()}); it takes about half a minute")
     n = 4000
     ts = 1_000_000_000_000_000_000 + np.arange(n, dtype=np.int64) * 1_000_000_000
     bid = 100_000 + (np.arange(n, dtype=np.int64) * 7919) % 613

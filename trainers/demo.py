@@ -23,7 +23,7 @@ import msgspec
 from engine.config import Config
 from engine.errors import EXIT_DONE, EXIT_FAILED, TocsinError, UsageError
 from engine.files import read_ticks, write_ticks
-from engine.jit import cache_folder
+from engine.jit import is_cold
 from engine.manifest import Moments
 from engine.registry import signing
 from engine.registry.activate import activate
@@ -59,7 +59,7 @@ def demo(
     rules = config.rules()
     registry = Registry(folder / "registry", folder / "keys/public.pem")
     url = f"redis+embedded://{folder / 'log'}"
-    if not cache_folder().is_dir():
+    if is_cold():
         note("the first run compiles kernels for this machine, which takes about half a minute; the next starts at once")
     with ExitStack() as stack:
         fits = start_fits(experts, "lean", config)

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from ..feeds.send import send
     from ..stopping import Stop
     from ..transports import open_log
+    from ..types import TickBatch
     from ..wire.frame import MAX_ROWS
 
     feed = _feed(args, config)
@@ -43,11 +44,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
         raise UsageError("frame", f"--frame {args.frame}: 1 to {MAX_ROWS}", hint="leave it out for JSON")
     stop = Stop()
     log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
-    sent = 0
     try:
-        for ticks in feed.batches():
-            if len(ticks):
-                sent += send(log, ticks, _pace(args, len(ticks)), args.frame, stop, lambda n: None)
+        ticks = TickBatch.concat(list(feed.batches()))           # both sources end; one pace for all of it
+        sent = send(log, ticks, _pace(args, len(ticks)), args.frame, stop)
     finally:
         log.close()
     if args.json:

@@ -35,11 +35,14 @@ class Pace(NamedTuple):
         return np.zeros(n)
 
 
-def send(log: Log, ticks: TickBatch, pace: Pace, rows: int, stop: Callable[[], bool], sent: Callable[[int], None]) -> int:
-    """Append the ticks; returns how many. `rows`: per record, 1 = one JSON object each. `sent` hears each progress.
+def send(log: Log, ticks: TickBatch, pace: Pace, rows: int, stop: Callable[[], bool]) -> int:
+    """Append the ticks; returns how many. `rows`: per record, 1 = one JSON object each, more = a frame of so many.
 
-    Order within a symbol is kept. A tick handed to the log before `stop` is in it; none is half sent.
+    A frame is sent when its last tick is due, and split by partition. Order within a symbol is kept. A tick handed to
+    the log before `stop` is in it; none is half sent.
     """
+    if not len(ticks):
+        return 0
     due = pace.due(ticks)
     home = np.array([partition_of(symbol, log.partitions) for symbol in ticks.symbols], np.int64)[ticks.sid]
     start = clock.monotonic_ns()
@@ -47,13 +50,14 @@ def send(log: Log, ticks: TickBatch, pace: Pace, rows: int, stop: Callable[[], b
     while done < len(ticks) and not stop():
         elapsed = (clock.monotonic_ns() - start) / 1e9
         upto = min(int(np.searchsorted(due, elapsed, "right")), done + AT_ONCE * rows)
+        if upto < len(ticks):
+            upto -= (upto - done) % rows
         if upto == done:
-            clock.sleep(min(max(due[done] - elapsed, 0.0), 0.1))
+            clock.sleep(min(max(due[min(done + rows, len(ticks)) - 1] - elapsed, 0.0), 0.1))
             continue
         for partition in np.unique(home[done:upto]).tolist():
             chosen = done + np.flatnonzero(home[done:upto] == partition)
             log.append(partition, list(_records(ticks, chosen, rows)))
-        sent(upto - done)
         done = upto
     return done
 

@@ -49,18 +49,15 @@ ODD = 1000
 """One tick in so many is sent twice, and after one in so many comes a late one."""
 LATE_MS = (10, 500)
 
-BATCH = 10_000
-
 
 class SimFeed(Feed):
-    """The ticks of `simulate` at effect 1, 10,000 at a time. Raises UsageError as it does."""
+    """The ticks of `simulate` at effect 1. Raises UsageError as it does."""
 
     def __init__(self, days: float = 1.0, seed: int = 1) -> None:
         self._ticks = simulate(days, seed)
 
     def batches(self) -> Iterator[TickBatch]:
-        for at in range(0, len(self._ticks), BATCH):
-            yield self._ticks[at:at + BATCH]
+        yield self._ticks
 
 
 def simulate(days: float = 4.0, seed: int = 1, effect: float = 1.0, symbols: Sequence[str] = SYMBOLS) -> TickBatch:

@@ -71,7 +71,7 @@ def _checked(
     q = given * prior
     total = q.sum(1, keepdims=True)
     if not ((q >= 0).all() and np.isfinite(total).all() and (total > 0).all()):
-        raise InputRefused("vote", "a vote is no distribution", hint="votes and prior are at least 0, never all 0")
+        raise InputRefused("votes", "a vote is no distribution", hint="votes and prior are at least 0, never all 0")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise InputRefused("weights", "a weight is negative or no number", hint="a weight is finite and at least 0")
     return np.maximum(q / total, FLOOR), column.astype(np.int64), weight, prior

@@ -16,7 +16,7 @@ from threading import Condition, Lock
 from weakref import WeakValueDictionary
 
 from ..errors import InputRefused, OwnershipLost, TransportUnreachable
-from ..types import NOWHERE, START, Cursor, Entry, Kind, Position, TickBatch
+from ..types import NOWHERE, START, Cursor, Entry, Kind, Position
 from .base import KEPT, Log, Ownership, Record, Topic
 
 _place = itemgetter(0)                 # of an entry its cursor, of a published record its position
@@ -99,28 +99,15 @@ class MemoryLog(Log):
 
     # ---- producers
 
-    def append(
-        self, partition: int, payloads: Sequence[bytes | TickBatch], kind: Kind = Kind.TICKS,
-        cursors: Sequence[Cursor] | None = None,
-    ) -> list[Cursor]:
-        """As in the seam. `payloads` may be TickBatches (Kind.ROWS); `cursors`: theirs, rising, instead of the next.
-
-        Raises InputRefused, code `cursor`, for cursors that don't rise.
-        """
+    def append(self, partition: int, payloads: Sequence[bytes], kind: Kind = Kind.TICKS) -> list[Cursor]:
         log = self._log
         with log.changed:
             entries = log.ticks[partition]
-            last = entries[-1].cursor if entries else START
-            if cursors is None:
-                cursors = [(last[0], last[1] + n) for n in range(1, len(payloads) + 1)]
-            elif not all(map(lt, [last, *cursors], cursors)):
-                raise InputRefused(
-                    "cursor", f"cursors must rise above {last}, got {list(cursors)[:4]}",
-                    hint="a record's cursor is (0, its last row); START stands before the first record",
-                )
+            major, minor = entries[-1].cursor if entries else START
+            cursors = [(major, minor + n) for n in range(1, len(payloads) + 1)]
             entries += [Entry(cursor, kind, payload) for cursor, payload in zip(cursors, payloads, strict=True)]
             log.changed.notify_all()
-        return list(cursors)
+        return cursors
 
     # ---- control records
 
@@ -134,7 +121,8 @@ class MemoryLog(Log):
         with log.changed:
             free = len(log.controls) + 2
             if k > free:
-                raise InputRefused("control_order", f"control record {k} would leave a hole: {free} is the next")
+                raise InputRefused("control_order", f"control record {k} would leave a hole",
+                                   hint=f"{free} is the next: read `controls` again")
             if k < free:
                 return False
             log.controls.append(payload)

@@ -240,7 +240,8 @@ class RedisLog(Log):
     def append_control(self, k: int, payload: bytes) -> bool:
         free = self._ask("EVAL", _APPEND_CONTROL, 1, self._models, k, payload)
         if k > free:
-            raise InputRefused("control_order", f"control record {k} would leave a hole: {free} is the next")
+            raise InputRefused("control_order", f"control record {k} would leave a hole",
+                               hint=f"{free} is the next: read `controls` again")
         return bool(k == free)
 
     # ---- the owner of a partition

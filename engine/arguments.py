@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .errors import UsageError
 
+COLUMNS = ("symbol", "ts", "bid", "ask", "bid_size", "ask_size", "seq", "ingest")
+UNITS = ("s", "ms", "us", "ns")
+
 
 def stamp(text: str) -> int:
     """ns UTC of a flag's value: an integer, or RFC 3339. Raises UsageError."""
@@ -20,4 +23,9 @@ def column_map(text: str | None) -> dict[str, str]:
     pairs = [item.partition("=") for item in (text or "").split(",") if item]
     if any(not name or not source for name, _, source in pairs):
         raise UsageError("map", f"--map {text}: pairs of ours=theirs", hint="for example bid=Bid,ask=Ask,ts=Time:ms")
+    for name, _, source in pairs:
+        unit = source.partition(":")[2]
+        if name not in COLUMNS or (unit and unit not in UNITS):
+            raise UsageError("map", f"--map {name}={source}: no such {'unit' if name in COLUMNS else 'column of a tick'}",
+                             hint=f"columns are {', '.join(COLUMNS)}; units are {', '.join(UNITS)}")
     return {name: source for name, _, source in pairs}

@@ -8,6 +8,7 @@ into the Config; `args.json` stays with the command.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from importlib import import_module
@@ -33,6 +34,9 @@ VERBS: dict[str, tuple[str, str]] = {
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the `tocsin` script; returns the exit code of errors.EXITS."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")        # √ and · on a terminal that knows ASCII only
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
         return EXIT_DONE

@@ -23,6 +23,8 @@ from .errors import UsageError
 from .instruments import Instruments
 
 FILE = "tocsin.toml"
+MAIN = "main"
+"""The deployment that the alias `champion` follows."""
 PREFIX = "TOCSIN_"
 BARE = ("HOME", "DATA", "DEVICE")
 """Variables without a section."""
@@ -33,7 +35,7 @@ class LogSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     transport: str = ""
     """URL of the log; default: the embedded Redis in HOME/log."""
-    deployment: str = "main"
+    deployment: str = MAIN
     """Scopes epochs, checkpoints, control records, signals and rejects."""
     partitions: int = 4
     """P of an embedded or memory log when this process creates it."""
@@ -160,7 +162,7 @@ def _from_file(file: str | None) -> list[tuple[str, Any, str]]:
             found.append(("instruments", keys, str(path)))
             continue
         if section not in SECTIONS or not isinstance(keys, dict):
-            raise _unknown(f"[{section}]", section, (*SECTIONS, "instruments"), path)
+            raise _unknown(section, section, (*SECTIONS, "instruments"), path)
         for key, value in keys.items():
             if key not in _keys(section):
                 raise _unknown(f"[{section}] {key}", key, _keys(section), path)
@@ -194,8 +196,9 @@ def _keys(section: str) -> tuple[str, ...]:
 
 def _unknown(what: str, name: str, known: tuple[str, ...], where: object) -> UsageError:
     near = difflib.get_close_matches(name, known, 1)
+    prefix = what.removesuffix(name)           # `[log] ` or `TOCSIN_`: the whole of what to write
     return UsageError("config_unknown", f"{where}: there is no {what}",
-                      hint=f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+                      hint=f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}")
 
 
 def _check(config: Config) -> None:

@@ -73,6 +73,12 @@ def _admit(
     return refused
 
 
+def refusals(verdicts: I64) -> dict[str, int]:
+    """How many rows were refused, by code."""
+    counts = np.bincount(verdicts, minlength=len(VERDICTS)).tolist()
+    return {code.value: count for code, count in zip(VERDICTS, counts, strict=True) if code and count}
+
+
 class EventTime:
     """The event clock of each symbol of a partition."""
 

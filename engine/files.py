@@ -10,6 +10,7 @@ zone is UTC. Several files are merged by ts, stably.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 REQUIRED = ("symbol", "ts", "bid", "ask")
 OPTIONAL = ("bid_size", "ask_size", "seq", "ingest")
+_VENDOR = re.compile(r"[^_]+_([A-Za-z0-9]+)-.*")
+EARLIEST = 31_536_000_000_000_000
+"""1971: an earlier stamp is an integer in another unit than it was read in."""
 _UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
@@ -47,6 +51,8 @@ def read_ticks(
     frames = [_normalised(_read(path), path, columns or {}) for path in paths]
     _refuse_two_vendors(paths, frames)
     merged = pl.concat(frames, how="diagonal")
+    if not merged.height:
+        raise InputRefused("no_rows", f"{', '.join(path.name for path in paths)}: no rows", hint="check the files")
     if len(frames) > 1:
         merged = merged.sort("ts", maintain_order=True)
     return ticks_from_frame(merged, instruments or Instruments())
@@ -58,7 +64,8 @@ def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch
 
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
-        raise InputRefused("columns", f"no column {', '.join(missing)} (there are {', '.join(frame.columns)})",
+        there = ", ".join(frame.columns) or "none of a tick; is a comma what separates them?"
+        raise InputRefused("columns", f"no column {', '.join(missing)} (there are {there})",
                            hint="name the columns: --map bid=Bid,ask=Ask,ts=Time:ms")
     nulls = [name for name in REQUIRED if frame[name].null_count()]
     if nulls:
@@ -94,7 +101,8 @@ def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch
         data["seq"] = frame["seq"].cast(pl.Int64).fill_null(NO_SEQ).to_numpy()
     if "ingest" in frame.columns:
         data["appended"] = _ns(frame["ingest"])
-    _refuse_first(data["ts"] <= 0, data["ts"], "the stamp lies before 1970", "check the unit of ts")
+    _refuse_first(data["ts"] < EARLIEST, data["ts"], "the stamp lies before 1971",
+                  "integers are read as ns unless the column map names a unit: --map ts=ts:ms")
     return TickBatch(table.instruments, **data)
 
 
@@ -151,7 +159,11 @@ def _normalised(frame: pl.DataFrame, path: Path, columns: Mapping[str, str]) -> 
             continue
         series = frame[source]
         if name in ("ts", "ingest"):
-            series = _stamps(series, unit or "ns", path)
+            try:
+                series = _stamps(series, unit or "ns", path)
+            except pl.exceptions.PolarsError:
+                raise InputRefused("stamp", f"{path}: {source} holds what is no stamp",
+                                   hint="integers need a unit that fits: --map ts=ts:ms") from None
         picked[name] = series.alias(name)
     unknown = set(columns) - {*REQUIRED, *OPTIONAL}
     if unknown:
@@ -196,18 +208,32 @@ def _ns(series: pl.Series) -> np.ndarray:
 
 def _refuse_first(bad: np.ndarray, values: np.ndarray, what: str, hint: str) -> None:
     if bad.any():
-        row = int(np.argmax(bad))
-        raise InputRefused("row", f"row {row}: {what} ({values[row]})", hint=hint)
+        row, others = int(np.argmax(bad)), int(bad.sum()) - 1
+        raise InputRefused("row", f"row {row}: {what} ({values[row]})" + (f", and {others:,} more rows" if others else ""),
+                           hint=hint)
 
 
 def _refuse_two_vendors(paths: list[Path], frames: list[pl.DataFrame]) -> None:
-    """Files are named SYMBOL_VENDOR…: one symbol from two vendors would be two prices in one stream."""
-    vendor: dict[str, tuple[str, Path]] = {}
+    """One symbol from two vendors would be two prices in one stream.
+
+    Files named SYMBOL_VENDOR-… say so themselves; others may hold a symbol for one time after the other (April and
+    May), never for the same time.
+    """
+    import polars as pl
+
+    seen: dict[str, list[tuple[str | None, int, int, Path]]] = {}
     for path, frame in zip(paths, frames, strict=True):
-        name = path.stem.split("_", 1)[1] if "_" in path.stem else ""
-        name = name.split("-")[0]
-        for symbol in frame["symbol"].unique().to_list() if "symbol" in frame.columns else []:
-            known = vendor.setdefault(symbol, (name, path))
-            if known[0] != name:
-                raise InputRefused("two_vendors", f"{symbol} comes from {known[1].name} and from {path.name}",
-                                   hint="rename the symbol in one of them, or read them apart")
+        if not {"symbol", "ts"} <= set(frame.columns):
+            continue                           # ticks_from_frame says what is missing
+        named = _VENDOR.fullmatch(path.stem)
+        vendor = named[1] if named else None
+        spans = frame.group_by("symbol").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
+        for symbol, first, last in spans.with_columns(pl.col("first", "last").cast(pl.Int64)).iter_rows():
+            for other, start, end, where in seen.setdefault(symbol, []):
+                if vendor != other if vendor and other else first < end and start < last:
+                    raise InputRefused(
+                        "two_vendors", f"{symbol} comes from {where.name} and from {path.name}, "
+                        + ("two vendors" if vendor and other else "for the same time"),
+                        hint="rename the symbol in one of them, or read them apart",
+                    )
+            seen[symbol].append((vendor, first, last, path))

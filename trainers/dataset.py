@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import InputRefused
-from engine.eventtime import EventTime
+from engine.eventtime import EventTime, refusals
 from engine.features.featureset import FeatureState
 from engine.features.moments import MomentPicker
 from engine.manifest import Moments
@@ -35,13 +35,17 @@ class Dataset:
     """Admitted ones."""
     dropped: dict[str, int]
     """Moments without a label, by reason."""
+    refused: dict[str, int]
+    """Ticks that event time refused, by code."""
     digest: str
     """sha256 of the admitted ticks."""
 
 
 def build(ticks: TickBatch, moments: Moments) -> Dataset:
     """Raises InputRefused `no_events` where the ticks hold no labelled moment."""
-    taken = ticks[EventTime().admit(ticks) == 0]
+    verdicts = EventTime().admit(ticks)
+    refused = refusals(verdicts)
+    taken = ticks[verdicts == 0]
     rows = FeatureState().update(taken)
     asked, _, _ = MomentPicker().pick(taken, rows.spread, rows.sigma, moments)
     ready = asked[rows.status[asked] == int(Reason.DECIDED)]
@@ -49,12 +53,12 @@ def build(ticks: TickBatch, moments: Moments) -> Dataset:
     dropped = {"features": len(asked) - len(ready), **labels.dropped}
     if not len(labels.event):
         raise InputRefused(
-            "no_events", f"{len(taken):,} ticks hold no labelled moment (dropped: {dropped})",
+            "no_events", f"{len(taken):,} ticks hold no labelled moment (refused: {refused}, dropped: {dropped})",
             hint="train on more ticks: an hour fills the windows, a few days make a model",
         )
     return Dataset(
         np.ascontiguousarray(rows.matrix[labels.event]), labels.y.astype(np.int64), labels.event_ts, labels.end_ts,
-        labels.weight, taken.symbols, len(taken), dropped, _digest(taken),
+        labels.weight, taken.symbols, len(taken), dropped, refused, _digest(taken),
     )
 
 

@@ -30,6 +30,7 @@ from engine.registry.activate import activate
 from engine.registry.follow import load_for_files
 from engine.registry.store import Registry
 from engine.replay import first_row, replay
+from engine.stopping import Stop
 from engine.terminal import answer_json, note, whoever
 from engine.transports import open_log
 from engine.transports.base import Log, Topic
@@ -44,17 +45,22 @@ from .progress import Bars
 FEWEST, MOST = 100_000, 600_000
 """Rows of a file the demo picks by itself."""
 
+KEPT = "kept"
+"""A file of this name in a run's folder: something was wrong there, and somebody may want to look."""
+
 PATIENCE_S = 20.0
 """So long nothing may be published, after the last tick, before signals count as lost."""
 
 
 def demo(
-    source: Sequence[str] | None, duration: float, experts: str, config: Config, as_json: bool, stop: Callable[[], bool]
+    source: Sequence[str] | None, duration: float, experts: str, config: Config, as_json: bool, stop: Stop
 ) -> int:
     """Returns the exit code: 1 if a signal was lost, said twice, or differs from the replay."""
     if duration <= 0:
         raise UsageError("duration", f"--duration {duration}: above 0", hint="leave it out for 30 seconds")
-    folder = config.home_path.absolute() / "demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    demos = config.home_path.absolute() / "demo"
+    _remove_dead(demos)
+    folder = demos / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder.mkdir(parents=True)
     rules = config.rules()
     registry = Registry(folder / "registry", folder / "keys/public.pem")
@@ -95,7 +101,7 @@ def demo(
         if stop():
             stack.close()
             shutil.rmtree(folder)
-            raise KeyboardInterrupt
+            return stop.exit
         feeder.finish()
 
         bundle = load_for_files(registry, rules, trained.version)
@@ -112,11 +118,23 @@ def demo(
     good = report["lost"] == report["twice"] == report["different"] == 0
     if good:
         shutil.rmtree(folder)
+    else:
+        (folder / KEPT).touch()
     if as_json:
         answer_json(report)
     else:
         print(in_words(report, trained, None if good else folder))
     return EXIT_DONE if good else EXIT_FAILED
+
+
+def _remove_dead(demos: Path) -> None:
+    """What killed demos left: folders whose process, named last in the folder's name, is gone and that failed nothing."""
+    for folder in demos.glob("*-*-*"):
+        try:
+            os.kill(int(folder.name.rpartition("-")[2]), 0)
+        except (ValueError, ProcessLookupError):
+            if not (folder / KEPT).exists():
+                shutil.rmtree(folder)
 
 
 # ---- the source
@@ -155,11 +173,11 @@ class _Process:
     def __init__(self, folder: Path, url: str, *argv: str) -> None:
         self._what = " ".join(argv[:2])
         self._log = folder / f"{argv[0]}.log"
-        command = [
-            sys.executable, "-P", "-m", "engine.cli", *argv, "--home", str(folder), "--transport", url,
-        ]
+        command = [sys.executable, "-P", "-m", "trainers.demo_child", *argv, "--home", str(folder), "--transport", url]
         with open(self._log, "wb") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
 
     def __enter__(self) -> _Process:
         return self
@@ -172,8 +190,9 @@ class _Process:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
 
     @property
     def running(self) -> bool:

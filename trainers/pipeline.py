@@ -134,6 +134,7 @@ def _compare(data: Dataset, split: Split, probabilities: F32, registry: Registry
     return {
         "events": {"train": len(split.train), "validation": len(split.validation), "test": len(test)},
         "classes": {name: float(share) for name, share in zip(CLASSES, prior(data.y), strict=True)},
+        "refused": data.refused,
         "dropped": data.dropped,
         "log_loss": log_loss(data.y[test], probabilities[test]),
         "prior_log_loss": log_loss(data.y[test], base),

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
+    from ..eventtime import EventTime, refusals
     from ..features import FeatureSet
     from ..files import read_ticks
 
@@ -36,15 +37,20 @@ def run(args: argparse.Namespace, config: Config) -> int:
         return _list(features, args.json)
     if not args.files or not args.out:
         raise UsageError("arguments", "compute takes files and --out", hint=EXAMPLE)
-    frame = features.frame(read_ticks(args.files, config.rules(), columns=column_map(args.map)))
+    ticks = read_ticks(args.files, config.rules(), columns=column_map(args.map))
+    refused = refusals(EventTime().admit(ticks))
+    frame = features.frame(ticks)
     try:
         frame.write_parquet(Path(args.out))
     except OSError as error:
-        raise UsageError("out", f"{args.out} can't be written: {error.strerror}", hint="check the folder") from None
+        raise UsageError("out", f"{args.out} can't be written: {error.strerror or error}", hint="check the folder") from None
     if args.json:
-        answer_json({"rows": frame.height, "columns": features.names, "fingerprint": features.fingerprint, "out": args.out})
+        answer_json({
+            "rows": frame.height, "refused": refused, "columns": features.names, "fingerprint": features.fingerprint,
+            "out": args.out,
+        })
     else:
-        note(f"{frame.height:,} rows × {len(features.names)} features ({features.fingerprint}) in {args.out}")
+        note(f"{frame.height:,} rows × {len(features.names)} features ({features.fingerprint}) in {args.out}; refused {refused}")
     return 0
 
 

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from ..wire.frame import MAX_ROWS
 
     feed = _feed(args, config)
+    if (args.rate is not None and args.rate <= 0) or (args.duration is not None and args.duration <= 0):
+        raise UsageError("pace", "--rate and --duration are above 0", hint="--speed max sends as fast as it goes")
     if not 1 <= args.frame <= MAX_ROWS:
         raise UsageError("frame", f"--frame {args.frame}: 1 to {MAX_ROWS}", hint="leave it out for JSON")
     stop = Stop()
@@ -57,6 +59,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 
 def _feed(args: argparse.Namespace, config: Config) -> Feed:
+    if args.source == "sim" and args.files:
+        raise UsageError("feed_files", f"feed sim takes no files ({args.files[0]})", hint="feed files FILE …")
     if args.source == "sim":
         from ..feeds.sim import SimFeed
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.json:
         answer_json(info)
     else:
-        title = f"{info['url']}, identity {log.identity}, deployment {config.log.deployment}, {info['controls']} control records"
+        title = f"{log.url}, identity {log.identity}, deployment {log.deployment}, {info['controls']} records in models"
         rows = [["-" if value is None else value for value in row.values()] for row in partitions]
         table(title, ("partition", "owner", "epoch", "published up to", "checkpoints"), rows)
     return 0

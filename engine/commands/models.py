@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ..config import Config
+from ..config import MAIN, Config
 from ..errors import TocsinError, UsageError
 from ..registry import signing
 from ..registry.store import Registry
@@ -128,12 +128,13 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()
-    registry.set_alias(CHAMPION, activation.version)
+    if config.log.deployment == MAIN:          # the alias is where a log starts; paper must not move it for live
+        registry.set_alias(CHAMPION, activation.version)
     text = (
         f"bundle {activation.version} answers in deployment {config.log.deployment} from these places on"
         f" (control record {activation.k}):\n"
         + "\n".join(f"  partition {partition}: {cursor}" for partition, cursor in copies.items())
-        + f"\nalias {CHAMPION}: {activation.version}"
+        + f"\nalias {CHAMPION}: {registry.aliases().get(CHAMPION, 'none')}"
     )
     return {"k": activation.k, "version": activation.version, "copies": copies}, text
 

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rejects", metavar="F", help="write what was refused here")
     parser.add_argument("--batch", type=int, default=4096, metavar="N",
                         help="ticks handed over at a time; the bytes are equal for every N")
-    parser.add_argument("--from", dest="start", metavar="T", help="ns or RFC 3339: earlier ticks only fill the state")
+    parser.add_argument("--from", dest="start", metavar="T", 
+                        help="ns or RFC 3339: as if the bundle were activated there; earlier ticks only fill the windows")
     parser.add_argument("--to", dest="end", metavar="T", help="ns or RFC 3339: stop before this stamp")
     parser.add_argument("--map", metavar="A=B,…", help="columns of the files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
     parser.add_argument("--canonical", action="store_true",
@@ -67,4 +68,4 @@ def _write(path: str, records: list[bytes]) -> None:
     try:
         Path(path).write_bytes(b"".join(record + b"\n" for record in records))
     except OSError as error:
-        raise UsageError("out", f"{path} can't be written: {error.strerror}", hint="check the folder") from None
+        raise UsageError("out", f"{path} can't be written: {error.strerror or error}", hint="check the folder") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..config import Config
+from ..errors import UsageError
 from ..terminal import answer_json, log_to_stderr, note
 
 EXAMPLE = "tocsin run engine --transport redis+embedded://.tocsin/log --warm yesterday.parquet"
@@ -21,6 +22,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
     """Until SIGTERM or Ctrl-C; the counts at the end under --json."""
     from ..stopping import Stop
 
+    if config.url.startswith("memory://"):
+        raise UsageError("transport_memory", f"{config.url} lives in one process, in which nobody else could feed ticks",
+                         hint="redis+embedded://DIR needs no server either")
     stop = Stop()                              # before the imports that take time: a stop is heard from the first moment
     log_to_stderr()
     from ..app import Engine

@@ -110,9 +110,11 @@ def check(
     holds but can't be read by this engine: going on without it would make another decision than its peers.
     """
     envelope = _open(copy)
-    if envelope.deployment != deployment or envelope.k <= followed:
+    if envelope.deployment != deployment:
         return None
-    _authenticate(copy, envelope, models, identity, verify)
+    _authenticate(copy, envelope, models, identity, verify)        # also what repeats: a forgery must not pass as one
+    if envelope.k <= followed:
+        return None
     try:
         body = msgspec.json.decode(envelope.body, type=_BODIES[envelope.verb])
     except (KeyError, *_UNREADABLE):

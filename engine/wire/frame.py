@@ -86,8 +86,10 @@ def unpack(payload: bytes) -> Content:
     for name in WIDE:
         columns[name] = np.frombuffer(body, "<i8", rows, at).astype(np.int64)
         at += 8 * rows
-    names_fit = all(0 < len(name) <= 64 and {scale, sizes} <= set(range(10)) for name, scale, sizes in symbols)
-    if not names_fit or (rows and not (columns["sid"].min() >= 0 and columns["sid"].max() < len(symbols))):
+    fit = all(
+        0 < len(name) <= 64 and name.isprintable() and {scale, sizes} <= set(range(10)) for name, scale, sizes in symbols
+    )
+    if not fit or (rows and not (columns["sid"].min() >= 0 and columns["sid"].max() < len(symbols))):
         raise FrameError(Code.MALFORMED)
     return Content(symbols, columns)
 

@@ -148,6 +148,7 @@ def _columns(
             codes.setdefault(int(row), code)
 
     mark((ts <= 0) | (seq < NO_SEQ), Code.MALFORMED)
+    mark([not t.symbol.isprintable() for t in ticks], Code.MALFORMED)
     mark(sid == -2, Code.OVERSIZE)
     mark(sid == -1, Code.SYMBOL)
     mark(~((points > 0) & (points < LARGEST)).all(axis=1), Code.PRICE)

@@ -98,10 +98,10 @@ def tocsin(installed: Path, tmp_path: Path) -> Iterator[Tocsin]:
     command = Tocsin(installed, tmp_path)
     yield command
     command.end()
-    assert not _servers(tmp_path), "a process was left behind"
+    assert not left_behind(tmp_path), "a process was left behind"
 
 
-def _servers(folder: Path) -> list[str]:
+def left_behind(folder: Path) -> list[str]:
     """Command lines of processes that still name the folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):

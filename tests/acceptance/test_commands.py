@@ -18,7 +18,7 @@ from engine.transports import open_log
 from engine.transports.base import Topic
 from engine.types import NOWHERE
 from engine.wire.records import schemas
-from tests.acceptance.conftest import Tocsin
+from tests.acceptance.conftest import Tocsin, left_behind
 from tests.made import made_ticks, real_file
 
 WARM, LIVE = 60_000, 20_000
@@ -208,6 +208,27 @@ def test_tables_for_people(ours: Tocsin) -> None:
     assert "redis server" in ours("doctor")
     assert "log.transport" in ours("config", "show")
     assert "ret1_s" in ours("features", "list")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_demo_that_is_stopped_or_killed_leaves_no_process(tocsin: Tocsin, number: int, code: int) -> None:
+    demo = tocsin.start("demo", "--source", "sim", "--duration", "60")
+    deadline = time.monotonic() + 120
+    while b"signals (" not in (tocsin.folder / "demo-0.log").read_bytes():
+        assert demo.poll() is None, (tocsin.folder / "demo-0.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(left_behind(tocsin.folder)) > 2
+    demo.send_signal(number)
+    assert demo.wait(30) == code
+    deadline = time.monotonic() + 30
+    while left_behind(tocsin.folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left_behind(tocsin.folder)
+    assert any((tocsin.folder / ".tocsin/demo").iterdir()) == (number == signal.SIGKILL)
+    tocsin("demo", "--source", "missing.parquet", code=3)
+    kept = [folder for folder in (tocsin.folder / ".tocsin/demo").iterdir() if str(demo.pid) in folder.name]
+    assert not kept, "the next demo removes what a killed one left"
 
 
 @pytest.mark.parametrize("source", ["sim", "EURUSD_OANDA-LEAN2014"])

@@ -283,11 +283,13 @@ def test_a_record_of_another_log_is_refused(
     assert complete(log, registry.public_key()) == {}
 
 
-def test_the_verb_activates_and_moves_the_champion(
-    door: Door, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("deployment", "aliases"), [("main", {"champion": "2"}), ("paper", {})])
+def test_the_verb_activates_and_moves_the_champion_of_main_only(
+    door: Door, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str], deployment: str,
+    aliases: dict[str, str],
 ) -> None:
-    log = door("paper")
-    where = ["--home", str(tmp_path), "--transport", log.url, "--deployment", "paper"]
+    log = door(deployment)
+    where = ["--home", str(tmp_path), "--transport", log.url, "--deployment", deployment]
     assert main(["models", "activate", "2", "--comment", "calmer", *where, "--json"]) == 0
     out, err = capsys.readouterr()
     answer = msgspec.json.decode(out)
@@ -295,7 +297,7 @@ def test_the_verb_activates_and_moves_the_champion(
     story = follow(log, registry)
     assert answer["copies"] == {str(p): log.format(events[-1][0]) for p, events in story.items()}
     assert answers(log, registry) == ["2"] * PARTITIONS
-    assert registry.aliases() == {"champion": "2"}
+    assert registry.aliases() == aliases
     control = msgspec.json.decode(dict(log.controls())[2], type=rollout.Control)
     assert control.comment == "calmer"
     assert "@" in control.by

@@ -57,10 +57,10 @@ def test_columns_and_units_can_be_named(tmp_path: Path) -> None:
 
 def test_several_files_are_merged_by_stamp_stably(tmp_path: Path) -> None:
     for name, rows in (("A_v", [(1, 1.0), (3, 1.1)]), ("B_v", [(1, 2.0), (2, 2.1)])):
-        pl.DataFrame({"ts": [t for t, _ in rows], "bid": [p for _, p in rows], "ask": [p for _, p in rows]}).write_csv(
+        pl.DataFrame({"ts": [10**18 + t for t, _ in rows], "bid": [p for _, p in rows], "ask": [p for _, p in rows]}).write_csv(
             tmp_path / f"{name}.csv")
     ticks = read_ticks([tmp_path / "A_v.csv", tmp_path / "B_v.csv"])
-    assert [(ticks.symbol(i), int(ticks.ts[i]), int(ticks.minor[i])) for i in range(4)] == [
+    assert [(ticks.symbol(i), int(ticks.ts[i]) - 10**18, int(ticks.minor[i])) for i in range(4)] == [
         ("A", 1, 0), ("B", 1, 1), ("B", 2, 2), ("A", 3, 3)]
 
 
@@ -71,7 +71,10 @@ def test_several_files_are_merged_by_stamp_stably(tmp_path: Path) -> None:
     (FRAME.with_columns(bid=pl.Series([1.0, 1.0, float("inf")])), "row", "row 2"),
     (FRAME.with_columns(bid=pl.Series([1.0, 1.0, 1.000001])), "row", "row 2"),
     (FRAME.with_columns(bid_size=pl.Series([1.0, -1.0, 1.0])), "row", "row 1"),
-    (FRAME.with_columns(ts=pl.Series([1, 2, -3])), "row", "row 2"),
+    (FRAME.with_columns(ts=pl.Series([10**18, 10**18, -3])), "row", "row 2"),
+    (FRAME.with_columns(ts=pl.col("ts") // 10**6), "row", "--map ts=ts:ms"),
+    (FRAME.with_columns(ts=pl.Series([1.7e24, 1.7e24, 1.7e24])), "stamp", "ts"),
+    (FRAME.clear(), "no_rows", "bad.parquet"),
     (FRAME.with_columns(ts=pl.Series(["a", "b", "c"])), "stamp", "ts"),
 ])
 def test_what_is_no_tick_is_named(tmp_path: Path, change: pl.DataFrame, code: str, says: str) -> None:
@@ -87,9 +90,15 @@ def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and then nothing")
     FRAME.write_parquet(tmp_path / "EURUSD_a.parquet")
     FRAME.write_parquet(tmp_path / "EURUSD_b.parquet")
+    FRAME.write_parquet(tmp_path / "EURUSD_X-may.parquet")
+    later = FRAME.with_columns(pl.col("ts") + 10**15)
+    later.write_parquet(tmp_path / "EURUSD_may.parquet")
+    later.write_parquet(tmp_path / "EURUSD_Y-june.parquet")
+    assert len(read_ticks([tmp_path / "EURUSD_a.parquet", tmp_path / "EURUSD_may.parquet"])) == 6
     for files, code in (
         (["cut.parquet"], "file_damaged"), (["none.parquet"], "file_missing"), (["x.xls"], "file_kind"),
         (["EURUSD_a.parquet", "EURUSD_b.parquet"], "two_vendors"), ([], "no_files"),
+        (["EURUSD_X-may.parquet", "EURUSD_Y-june.parquet"], "two_vendors"),
     ):
         with pytest.raises(InputRefused) as found:
             read_ticks([tmp_path / file for file in files])

@@ -71,6 +71,7 @@ def test_positions_and_append_stamps_come_from_the_records() -> None:
     (b'{"symbol":"\xff","ts":1,"bid":1.1,"ask":1.2}', Code.MALFORMED),
     (b'{"symbol":"EURUSD","x":' + b"[" * 5000, Code.MALFORMED),
     (b'{"symbol":' + b"[" * 5000, Code.MALFORMED),
+    (b'{"symbol":"EUR\\u0000\\n","ts":1,"bid":1.1,"ask":1.2}', Code.MALFORMED),
     (b"TKF", Code.MALFORMED),
     (b"", Code.MALFORMED),
 ])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from engine.config import Config
+from engine.config import MAIN, Config
 from engine.errors import UsageError
 from engine.terminal import answer_json, note
 
@@ -92,7 +92,7 @@ def _activate(version: str, registry: Any, private: Any, config: Config, comment
     from engine.terminal import whoever
     from engine.transports import open_log
 
-    done: dict[str, Any] = {"alias": "champion"}
+    done: dict[str, Any] = {"alias": "champion" if config.log.deployment == MAIN else None}
     if config.log.transport:
         log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
         try:
@@ -100,7 +100,8 @@ def _activate(version: str, registry: Any, private: Any, config: Config, comment
             done |= {"k": activation.k, "copies": {p: log.format(c) for p, c in activation.copies.items()}}
         finally:
             log.close()
-    registry.set_alias("champion", version)
+    if config.log.deployment == MAIN:
+        registry.set_alias("champion", version)
     return done
 
 
@@ -109,8 +110,11 @@ def in_words(trained: Trained, activated: bool) -> str:
     lines = [
         f"bundle {trained.version}: {m['events']['train']:,} events to learn from, "
         f"{m['events']['test']:,} unseen to be judged by",
-        f"  log loss {m['log_loss']:.4f}, prior {m['prior_log_loss']:.4f}: {_verdict(m['against_prior'], 'the prior')}",
+        f"  log loss {m['log_loss']:.4f}, of the prior {m['prior_log_loss']:.4f}",
+        f"  {_verdict(m['against_prior'], 'the prior')}",
     ]
+    if m["refused"]:
+        lines.append(f"  refused ticks: {', '.join(f'{count:,} {code}' for code, count in m['refused'].items())}")
     if m["against_champion"]:
         lines.append(f"  {_verdict(m['against_champion'], 'champion ' + m['against_champion']['champion'])}")
     lines.append("  it is champion now" if activated else
@@ -121,4 +125,9 @@ def in_words(trained: Trained, activated: bool) -> str:
 def _verdict(c: dict[str, Any], other: str) -> str:
     if c["verdict"] == "not comparable":
         return f"not comparable with {other} ({c['events']} common events)"
-    return f"{c['verdict']} than {other}, by {c['mean']:+.4f} ± {c['standard_error']:.4f} nats over {c['blocks']} blocks"
+    direction = "better" if c["mean"] >= 0 else "worse"
+    proven = "more than chance" if c["better"] else "not enough"
+    return (
+        f"averaged over {c['blocks']} blocks of {c['block_ns'] / 60e9:g} min, {abs(c['mean']):.4f} ± {c['standard_error']:.4f} "
+        f"nats {direction} than {other}: {proven}"
+    )

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -212,12 +212,11 @@ class _Process:
         """Have it stop (a feeder stops by itself), and what it said on stdout. Raises TocsinError if it failed."""
         if self.running:
             self._process.terminate()
-        out, _ = self._process.communicate(timeout=60)
-        if self._process.returncode != 0:
+        if self._process.wait(60) != 0 or self._process.stdout is None:
             self._failed()
-        return json.loads(out)  # type: ignore[no-any-return]
+        return json.loads(self._process.stdout.read())  # type: ignore[no-any-return]
 
-    def _failed(self) -> None:
+    def _failed(self) -> NoReturn:
         words = self._log.read_text(errors="replace").strip().splitlines()
         raise TocsinError("demo_process", f"`{self._what}` ended with {self._process.returncode}: "
                           f"{' '.join(words[-2:]) or 'it said nothing'}", hint=f"all it said is in {self._log}")

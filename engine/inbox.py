@@ -19,7 +19,9 @@ from .workers.base import Workers
 BEAT_NS = 500_000_000
 BLOCK_MS = 100
 READ = 1000
-"""Records per partition and read."""
+"""Most records per partition and read."""
+READ_BYTES = 2**22
+"""About so much of a partition is read at once: a thousand single ticks, but only a few of the largest frames."""
 
 
 class Granted(NamedTuple):
@@ -76,7 +78,8 @@ class Inbox:
         self._name = name
         self._stop = stop
         self._ready = ready
-        self._read = read
+        self._read = min(read, 16)
+        self._most = read
         self._live = live
         self._watch = Watch(name, int(lease_s * 1e9))
         self._epochs: dict[int, int] = {}
@@ -111,6 +114,15 @@ class Inbox:
                 self._log.settle()             # nothing more at hand to compute: hear the log's answers before waiting
             if not found and not self._live:
                 return
+            self._read = self._next_read(found)
+
+    def _next_read(self, found: dict[int, list[Entry]]) -> int:
+        """How many records to ask for, so that the next read is as large as it should be if they go on like these."""
+        records = sum(map(len, found.values()))
+        if not records:
+            return self._read
+        size = sum(len(entry.payload) for entries in found.values() for entry in entries)
+        return max(1, min(self._most, READ_BYTES * records // max(size, 1)))
 
     def _answers(self) -> Iterator[Event]:
         for batch in self._workers.answered():

@@ -301,7 +301,7 @@ def test_the_verb_activates_and_moves_the_champion_of_main_only(
     control = msgspec.json.decode(dict(log.controls())[2], type=rollout.Control)
     assert control.comment == "calmer"
     assert "@" in control.by
-    assert main(["models", "activate", "champion", *where]) == 0
+    assert main(["models", "activate", "2", *where]) == 0
     assert "control record 3" in capsys.readouterr().out
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,7 @@ class Engine:
             )
         self._warm_files = list(warm)
         self._columns = columns
+        self._warm: TickBatch | None = None
         compile_everything(log.info)
         self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
         self.seen = Observer(log.info)
@@ -63,15 +63,19 @@ class Engine:
         ready: called once, when every partition that may be claimed at once has been taken over.
         Raises OwnershipLost, TransportUnreachable, ModelRefused, InputRefused (files to warm up with).
         """
-        if not self.log.controls():
+        workers = InlineWorkers()
+        checkpoints = Checkpoints(self.log, clock.monotonic_ns)
+        follower = Follower(self.log, self.registry, self.rules)
+        if not follower.has_something_to_follow():
             log.warning(
                 "no bundle: ticks are taken and features kept, nothing is decided, until\n"
                 "  tocsin models activate champion --transport %s", self.log.url,
             )
-        workers = InlineWorkers()
-        checkpoints = Checkpoints(self.log, clock.monotonic_ns)
-        follower = Follower(self.log, self.registry, self.rules)
-        inbox = Inbox(self.log, workers, self.config.name, stop=stop, ready=ready, lease_s=self.config.engine.lease_s)
+        def started() -> None:
+            self._warm = None                  # what takes partitions over later reads the files again
+            ready()
+
+        inbox = Inbox(self.log, workers, self.config.name, stop=stop, ready=started, lease_s=self.config.engine.lease_s)
 
         def granted(event: Granted) -> Partition:
             part = take_over(
@@ -95,13 +99,13 @@ class Engine:
     def close(self) -> None:
         self.log.close()
 
-    @cached_property
-    def _warm(self) -> TickBatch | None:
-        """Read when a partition asks for it: one with a checkpoint never does."""
-        return read_ticks(self._warm_files, self.rules, columns=self._columns) if self._warm_files else None
-
     def _warm_ticks(self, partition: int) -> TickBatch | None:
-        return _of_partition(self._warm, partition, self.log.partitions) if self._warm else None
+        """Read when a partition asks: one with a checkpoint never does."""
+        if not self._warm_files:
+            return None
+        if self._warm is None:
+            self._warm = read_ticks(self._warm_files, self.rules, columns=self._columns)
+        return _of_partition(self._warm, partition, self.log.partitions)
 
 
 def _of_partition(ticks: TickBatch, partition: int, partitions: int) -> TickBatch:

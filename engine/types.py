@@ -160,8 +160,14 @@ class TickBatch:
         return int(self.ts.size)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> TickBatch:
-        """Some rows, as a batch of its own; the instruments are shared."""
-        return TickBatch(self.instruments, **{name: column[rows] for name, column in self.columns().items()})
+        """Some rows, as a batch of its own; the instruments are shared, and with a slice the columns' memory is."""
+        if isinstance(rows, slice) and rows.step not in (None, 1):
+            rows = np.arange(len(self))[rows]          # kernels take contiguous columns only
+        part = object.__new__(TickBatch)
+        part.instruments = self.instruments
+        for name in COLUMNS:
+            setattr(part, name, getattr(self, name)[rows])
+        return part
 
     def columns(self) -> dict[str, I64]:
         return {name: getattr(self, name) for name in COLUMNS}

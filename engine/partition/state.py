@@ -45,7 +45,8 @@ class Partition:
         self.tail: Position = NOWHERE
         self.past: Iterator[Published] = iter(())
         self.ticks_since_image = 0
-        self._touched: set[int] = set()
+        self._touched = np.zeros(0, np.bool_)
+        """Symbols that moved since the last image."""
         self._asked: list[Asked] = []
         self._refused: list[Refused] = []
         self._received = (0, 0)
@@ -72,6 +73,8 @@ class Partition:
         index, horizon, width = self.moments.pick(ticks, rows.spread, rows.sigma, moments)
         if not index.size:
             return None
+        if index.size == len(ticks):
+            return Asked(ticks, rows.matrix, rows.spread, rows.status, horizon, width)
         return Asked(ticks[index], rows.matrix[index], rows.spread[index], rows.status[index], horizon, width)
 
     def add(
@@ -87,7 +90,13 @@ class Partition:
             self._received = received
         self.upto = upto
         self.ticks_since_image += len(ticks)
-        self._touched.update(np.unique(ticks.sid).tolist())
+        self._touch(ticks)
+
+    def _touch(self, ticks: TickBatch) -> None:
+        missing = len(self.symbols) - self._touched.size
+        if missing > 0:
+            self._touched = np.concatenate([self._touched, np.zeros(missing, np.bool_)])
+        self._touched[ticks.sid] = True
 
     def _after_tail(self, asked: Asked) -> Asked | None:
         silent = _at_or_below(asked.ticks, self.tail)
@@ -115,7 +124,7 @@ class Partition:
         """Fill the state with ticks from elsewhere, asking nothing; the batch carries only the image."""
         taken, _ = self.admit(wire.renumber(ticks, self.symbols))
         self.features.update(taken)
-        self._touched.update(range(len(self.symbols)))
+        self._touch(taken)
         return MicroBatch(self.number, self.epoch, None, None, [], self.upto, 0, 0, self._image())
 
     # ---- batches
@@ -140,8 +149,8 @@ class Partition:
     def _image(self) -> Image:
         for rows in (self.event_time.rows, self.features.rows, self.moments.rows, self.policy.rows):
             rows.ensure(len(self.symbols))
-        changed = {sid: self.snapshot(sid) for sid in sorted(self._touched)}
-        self._touched = set()
+        changed = {sid: self.snapshot(sid) for sid in np.flatnonzero(self._touched).tolist()}
+        self._touched[:] = False
         self.ticks_since_image = 0
         bundle = (self.bundle.version, self.bundle.digest) if self.bundle else ("", "")
         return Image(self.upto, list(self.symbols.instruments), changed, self.k, bundle)

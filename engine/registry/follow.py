@@ -32,6 +32,11 @@ class Follower(Following):
         self._fingerprint = FeatureSet.default().fingerprint
         self._bundles: dict[str, Bundle] = {}
 
+    def has_something_to_follow(self) -> bool:
+        """Whether the log holds a control record of this deployment."""
+        verify = partial(signing.verify, self._registry.public_key())
+        return rollout.newest(dict(self._log.controls()), self._log.identity, self._log.deployment, verify) is not None
+
     def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle] | None:
         """(k, the bundle that answers after this record), or None if it changes nothing.
 

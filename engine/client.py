@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from types import TracebackType
 
 from . import clock
 from .errors import UsageError
 from .feeds.send import Pace, send
+from .instruments import Instruments, SymbolTable
 from .transports import open_log
 from .transports.base import Log, Topic
-from .types import NOWHERE, Position, TickBatch
+from .types import LAST_ORDINAL, NOWHERE, Kind, Position, TickBatch
 from .wire.records import Reject, Signal, reject_decoder, signal_decoder
+from .wire.ticks import decode
 
 PAGE = 1000
 WAIT_MS = 200
+TICKS = "ticks"
 
 
 def publish(url: str, ticks: TickBatch, *, rows: int = 1) -> int:
@@ -35,46 +39,69 @@ def publish(url: str, ticks: TickBatch, *, rows: int = 1) -> int:
 
 
 class subscribe:
-    """Signals (or rejects) as they are published, in order per partition; iterate, or `async for`.
+    """Records as they are published, in order per partition; iterate, or `async for`; `close` when done (or `with`).
 
-    after: position per partition to go on from (`position` of what was handled last); None: from the first record.
+    topic: `signals`, `rejects`, or `ticks` (a TickBatch per read, counted as `rules` say; what is no tick is left out).
+    after: position per partition to go on from (`position` holds what was handed out last); None: from the first.
     max_age: seconds; a signal published longer ago is dropped and counted in `expired`.
     """
 
     def __init__(
         self, url: str, *, topic: str = "signals", after: Mapping[int, Position] | None = None,
-        max_age: float | None = None, deployment: str = "main",
+        max_age: float | None = None, deployment: str = "main", rules: Instruments | None = None,
     ) -> None:
-        if topic not in tuple(Topic):
-            raise UsageError("topic", f"no topic {topic!r}", hint=f"topics are {', '.join(Topic)}")
+        if topic not in (TICKS, *Topic):
+            raise UsageError("topic", f"no topic {topic!r}", hint=f"topics are {', '.join((TICKS, *Topic))}")
         self._log: Log = open_log(url, deployment=deployment)
-        self._topic = Topic(topic)
-        self._decode = signal_decoder.decode if self._topic is Topic.SIGNALS else reject_decoder.decode
+        self._topic = topic
         self._max_age_ns = None if max_age is None else int(max_age * 1e9)
+        self._tables = [SymbolTable(rules or Instruments()) for _ in range(self._log.partitions)]
         self.position: dict[int, Position] = dict.fromkeys(range(self._log.partitions), NOWHERE) | dict(after or {})
         self.expired = 0
 
-    def __iter__(self) -> Iterator[Signal | Reject]:
+    def __iter__(self) -> Iterator[Signal | Reject | TickBatch]:
         while True:
             yield from self._page(WAIT_MS)
 
-    async def __aiter__(self) -> AsyncIterator[Signal | Reject]:
+    async def __aiter__(self) -> AsyncIterator[Signal | Reject | TickBatch]:
         while True:
             for record in await asyncio.to_thread(lambda: list(self._page(WAIT_MS))):
                 yield record
 
-    def _page(self, wait_ms: int) -> Iterator[Signal | Reject]:
-        for partition, records in self._log.follow(self._topic, self.position, PAGE, wait_ms).items():
+    def _page(self, wait_ms: int) -> Iterator[Signal | Reject | TickBatch]:
+        return self._ticks(wait_ms) if self._topic == TICKS else self._records(Topic(self._topic), wait_ms)
+
+    def _records(self, topic: Topic, wait_ms: int) -> Iterator[Signal | Reject]:
+        for partition, records in self._log.follow(topic, self.position, PAGE, wait_ms).items():
             for position, payload in records:
                 self.position[partition] = position
-                record = self._decode(payload)
-                if isinstance(record, Signal) and self._is_old(record):
+                if topic is Topic.REJECTS:
+                    yield reject_decoder.decode(payload)
+                    continue
+                signal = signal_decoder.decode(payload)
+                if self._is_old(signal):
                     self.expired += 1
                 else:
-                    yield record
+                    yield signal
+
+    def _ticks(self, wait_ms: int) -> Iterator[TickBatch]:
+        after = {partition: position.cursor for partition, position in self.position.items()}
+        for partition, entries in self._log.read(after, PAGE, wait_ms).items():
+            self.position[partition] = Position(entries[-1].cursor, LAST_ORDINAL)
+            ticks, _ = decode([entry for entry in entries if entry.kind is not Kind.CONTROL], self._tables[partition])
+            if len(ticks):
+                yield ticks
 
     def _is_old(self, signal: Signal) -> bool:
         return self._max_age_ns is not None and clock.wall_ns() - signal.timing.published > self._max_age_ns
 
     def close(self) -> None:
         self._log.close()
+
+    def __enter__(self) -> subscribe:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -136,17 +136,18 @@ class Log(ABC):
     def tail(self, partition: int) -> Position:
         """The highest published position over all topics; NOWHERE if nothing was ever published."""
 
-    @abstractmethod
-    def published(
-        self, partition: int, topic: Topic, after: Position, count: int, block_ms: int = 0
-    ) -> list[tuple[Position, bytes]]:
-        """Up to `count` records of a topic after a position (NOWHERE: from the first), in order."""
+    def published(self, partition: int, topic: Topic, after: Position, count: int) -> list[tuple[Position, bytes]]:
+        """Up to `count` records of one partition's topic after a position, in order."""
+        return self.follow(topic, {partition: after}, count).get(partition, [])
 
     @abstractmethod
     def follow(
         self, topic: Topic, after: Mapping[int, Position], count: int, block_ms: int = 0
     ) -> dict[int, list[tuple[Position, bytes]]]:
-        """Up to `count` records of a topic per partition after the given positions, as `read` does for ticks."""
+        """Up to `count` records of a topic per partition after the given positions (NOWHERE: from the first).
+
+        Waits, and leaves partitions out, as `read` does for ticks.
+        """
 
     @abstractmethod
     def checkpoints(self, partition: int) -> list[bytes]:

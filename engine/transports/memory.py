@@ -227,19 +227,6 @@ class MemoryLog(Log):
         with self._log.changed:
             return self._owned[partition].tail
 
-    def published(
-        self, partition: int, topic: Topic, after: Position, count: int, block_ms: int = 0
-    ) -> list[tuple[Position, bytes]]:
-        log = self._log
-        records = self._owned[partition].topics[topic]
-
-        def at_hand() -> list[tuple[Position, bytes]]:
-            first = bisect_right(records, after, key=_place)
-            return records[first:first + count]
-
-        with log.changed:
-            return log.changed.wait_for(at_hand, block_ms / 1000)
-
     def follow(
         self, topic: Topic, after: Mapping[int, Position], count: int, block_ms: int = 0
     ) -> dict[int, list[tuple[Position, bytes]]]:

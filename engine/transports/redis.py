@@ -358,13 +358,6 @@ class RedisLog(Log):
         newest = (self._ask("XREVRANGE", keys[partition], "+", "-", "COUNT", 1) for keys in self._topics.values())
         return max((_position(records[0][0]) for records in newest if records), default=NOWHERE)
 
-    def published(
-        self, partition: int, topic: Topic, after: Position, count: int, block_ms: int = 0
-    ) -> list[tuple[Position, bytes]]:
-        ident = b"0-0" if after == NOWHERE else _id(after)
-        answer = _xread(self._ask, [self._topics[topic][partition]], [ident], count, block_ms)
-        return [(_position(ident), fields[1]) for _, records in answer for ident, fields in records]
-
     def follow(
         self, topic: Topic, after: Mapping[int, Position], count: int, block_ms: int = 0
     ) -> dict[int, list[tuple[Position, bytes]]]:

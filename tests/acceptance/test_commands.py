@@ -18,7 +18,7 @@ from engine.transports import open_log
 from engine.transports.base import Topic
 from engine.types import NOWHERE
 from engine.wire.records import schemas
-from tests.acceptance.conftest import Tocsin, left_behind
+from tests.acceptance.conftest import ROOT, Tocsin, left_behind
 from tests.made import made_ticks, real_file
 
 WARM, LIVE = 60_000, 20_000
@@ -96,6 +96,10 @@ def test_the_whole_way_live_and_replayed_for_every_batch(ours: Tocsin) -> None:
         summary = json.loads(engine.stdout.read())
         assert sum(summary["signals"].values()) == live
         assert ours("signals", "--canonical", *there).encode() == expected
+        for line in ours("signals", "--json", *there).splitlines():
+            jsonschema.validate(json.loads(line), schemas()["signal"])
+    manifest = json.loads((ours.folder / ".tocsin/registry/1/manifest.json").read_bytes())
+    jsonschema.validate(manifest, json.loads((ROOT / "docs/schemas/manifest.json").read_bytes()))
 
 
 def wait_for(home: Path, signals: int) -> int:

@@ -515,13 +515,13 @@ def test_a_wait_for_signals_ends_when_one_comes_or_time_is_over(door: Door) -> N
     epoch = owned(log)
     assert reader.published(0, SIGNALS, NOWHERE, 10) == []
     began, busy = time.monotonic(), time.thread_time()
-    assert reader.published(0, SIGNALS, NOWHERE, 10, block_ms=100) == []
+    assert reader.follow(SIGNALS, {0: NOWHERE, 1: NOWHERE}, 10, block_ms=100) == {}
     assert 0.095 < time.monotonic() - began < 1
     assert time.thread_time() - busy < 0.02               # it slept
     later = threading.Timer(0.05, lambda: publish(log, epoch, [signal(at(1))]))
     later.start()
     began = time.monotonic()
-    assert reader.published(0, SIGNALS, NOWHERE, 10, block_ms=10_000) == [(at(1), b"s")]
+    assert reader.follow(SIGNALS, {0: NOWHERE, 1: NOWHERE}, 10, block_ms=10_000) == {0: [(at(1), b"s")]}
     assert time.monotonic() - began < 2
     later.join()
 

@@ -96,8 +96,9 @@ def test_the_whole_way_live_and_replayed_for_every_batch(ours: Tocsin) -> None:
         summary = json.loads(engine.stdout.read())
         assert sum(summary["signals"].values()) == live
         assert ours("signals", "--canonical", *there).encode() == expected
+        schema = jsonschema.Draft202012Validator(schemas()["signal"])
         for line in ours("signals", "--json", *there).splitlines():
-            jsonschema.validate(json.loads(line), schemas()["signal"])
+            schema.validate(json.loads(line))
     manifest = json.loads((ours.folder / ".tocsin/registry/1/manifest.json").read_bytes())
     jsonschema.validate(manifest, json.loads((ROOT / "docs/schemas/manifest.json").read_bytes()))
 

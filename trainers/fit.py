@@ -102,7 +102,7 @@ class Fit:
 def _child(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear; it ends us
     try:
-        model = create(name, idx=idx, preset=preset, threads=threads or None)
+        model = create(name, idx=idx, preset=preset, threads=threads)
         rows: Rows = pipe.recv()
         model.fit(
             rows.matrix, rows.y, sample_weight=rows.weight, times=rows.times, end_times=rows.end_times,

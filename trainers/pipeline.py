@@ -23,12 +23,12 @@ from engine.registry.store import Registry
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
 from engine.runtimes.forest.scalar import ForestRuntime
-from engine.types import CLASSES, F32, TickBatch
+from engine.types import CLASSES, F32, I64, TickBatch
 
 from .calibration import fit_calibration
 from .dataset import Dataset, build
 from .fit import PARITY, Fit, Fitted, Rows
-from .metrics import columns, compare, log_loss, prior, row_losses
+from .metrics import auc, columns, compare, log_loss, prior, row_losses
 from .splits import Split, audit, purged_split
 from .thresholds import thresholds
 
@@ -136,11 +136,18 @@ def _compare(data: Dataset, split: Split, probabilities: F32, registry: Registry
         "classes": {name: float(share) for name, share in zip(CLASSES, prior(data.y), strict=True)},
         "refused": data.refused,
         "dropped": data.dropped,
+        "auc": _aucs(data.y[test], probabilities[test]),
         "log_loss": log_loss(data.y[test], probabilities[test]),
         "prior_log_loss": log_loss(data.y[test], base),
         "against_prior": asdict(compare(losses, prior_losses, data.event_ts[test])),
         "against_champion": against_champion,
     }
+
+
+def _aucs(y: I64, p: F32) -> dict[str, float]:
+    """How well the probabilities rank whether the price moves, and, where it does, which way."""
+    moved = y != 0
+    return {"neutral": auc(y == 0, p[:, 0]), "direction": auc(y[moved] > 0, p[moved, 1] - p[moved, 2])}
 
 
 def _champion(registry: Registry) -> Bundle | None:

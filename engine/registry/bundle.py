@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ModelRefused
+from ..features.moments import KINDS
 from ..instruments import Instruments
 from ..manifest import Manifest
 from ..runtimes.base import Runtime
@@ -101,8 +102,14 @@ def _replay_golden(manifest: Manifest, ensemble: Ensemble) -> None:
 def check_features(manifest: Manifest, fingerprint: str, instruments: Instruments) -> None:
     """Whether this engine computes and counts what the bundle was trained on.
 
-    fingerprint: of the engine's own features. Raises ModelRefused `features_differ`, `instruments_differ`.
+    fingerprint: of the engine's own features. Raises ModelRefused `features_differ`, `moments_unknown`,
+    `instruments_differ`.
     """
+    if manifest.moments.kind not in KINDS:
+        raise ModelRefused(
+            "moments_unknown", f"bundle {manifest.version} is asked at {manifest.moments.kind!r}, which this engine can't do",
+            hint=f"it knows {', '.join(KINDS)}: upgrade the engine",
+        )
     trained = manifest.features.fingerprint
     if trained != fingerprint:
         raise ModelRefused(

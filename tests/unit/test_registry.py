@@ -415,6 +415,14 @@ def test_features_must_be_those_of_the_training() -> None:
     assert refused.value.code == "features_differ"
 
 
+def test_moments_must_be_known() -> None:
+    with pytest.raises(ModelRefused, match="bar:1m") as refused:
+        check_features(
+            msgspec.structs.replace(manifest(), moments=Moments(kind="bar:1m")), "0123456789abcdef", Instruments(RULES)
+        )
+    assert refused.value.code == "moments_unknown"
+
+
 @pytest.mark.parametrize(("rules", "closed", "words"), [
     ({"ZAR*": {"scale": 4}, "*JPY": {"scale": 3}}, False, r"'ZAR\*' .*5.* in training, 'ZAR\*' .*4"),
     ({"ZAR*": {"scale": 5}}, False, r"'\*JPY' .* in training, no such rule here"),

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
 def start_fits(experts: str, preset: str, config: Config) -> list[Any]:
     """A child per expert. Raises UsageError for a name that isn't one."""
     from ..experts import names
+    from ..experts.devices import cpu_budget, thread_shares
     from ..fit import Fit
 
     known = list(names())
@@ -72,7 +73,8 @@ def start_fits(experts: str, preset: str, config: Config) -> list[Any]:
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
         raise UsageError("expert_unknown", f"no expert {', '.join(unknown) or experts!r}", hint=f"known: {', '.join(known)}")
-    return [Fit(name, known.index(name) + 1, preset, config.trainer.threads) for name in wanted]
+    threads = thread_shares(config.trainer.threads or cpu_budget(), len(wanted))
+    return [Fit(name, known.index(name) + 1, preset, share) for name, share in zip(wanted, threads, strict=True)]
 
 
 def keys(config: Config) -> Any:
@@ -110,7 +112,8 @@ def in_words(trained: Trained, activated: bool) -> str:
     lines = [
         f"bundle {trained.version}: {m['events']['train']:,} events to learn from, "
         f"{m['events']['test']:,} unseen to be judged by",
-        f"  log loss {m['log_loss']:.4f}, of the prior {m['prior_log_loss']:.4f}",
+        f"  log loss {m['log_loss']:.4f}, of the prior {m['prior_log_loss']:.4f}; ranks whether the price moves with an "
+        f"AUC of {m['auc']['neutral']:.3f}, and which way with {m['auc']['direction']:.3f} (0.5 is chance)",
         f"  {_verdict(m['against_prior'], 'the prior')}",
     ]
     if m["refused"]:

@@ -92,13 +92,10 @@ def auc(positive: ArrayLike, score: ArrayLike) -> float:
     return float((rank[is_positive].sum() - 0.5 * ups * (ups + 1)) / (ups * downs))
 
 
-def block_means(values: F64, event_ts: I64, block_ns: int) -> F64:
-    """Mean of the values in each block of the UTC calendar that has any, in order of time.
-
-    Outcomes of neighbouring events overlap, so single rows are far from independent; means of blocks nearly are.
-    """
+def block_sums(values: F64, event_ts: I64, block_ns: int) -> tuple[F64, I64]:
+    """(sum, count) of the values in each block of the UTC calendar that has any, in order of time."""
     _, block, count = np.unique(event_ts // block_ns, return_inverse=True, return_counts=True)
-    return np.asarray(np.bincount(block, values) / count, np.float64)
+    return np.asarray(np.bincount(block, values), np.float64), count
 
 
 def _weights(weights: ArrayLike | None, n: int) -> F64:
@@ -115,7 +112,8 @@ def _weights(weights: ArrayLike | None, n: int) -> F64:
 class Comparison:
     """Challenger against reference on the same events; a positive mean means the challenger loses less.
 
-    mean, standard_error: of the block means of the difference, nats; NaN where there are no two blocks.
+    mean: of the difference over the events, nats: reference's log loss less challenger's. standard_error: its own, from
+    how block means scatter, each weighing as its events do; NaN where there are no two blocks.
     verdict: `better`, `not better`, or `not comparable` (fewer than 200 common events).
     """
 
@@ -129,10 +127,11 @@ class Comparison:
 
 
 def compare(challenger_losses: F64, reference_losses: F64, event_ts: I64) -> Comparison:
-    """Is the challenger better by more than 2 standard errors of block means?
+    """Is the challenger better by more than 2 standard errors?
 
-    (n,) losses of both on the same events and their stamps. Blocks of 6 h; of 10 min where there are fewer than 20.
-    Raises InputRefused (losses).
+    (n,) losses of both on the same events and their stamps. Blocks of 6 h; of 10 min where there are fewer than 20:
+    outcomes of neighbouring events overlap, so single rows are far from independent, blocks nearly are (the
+    cluster-robust error of a mean: Liang & Zeger, Biometrika 73, 1986). Raises InputRefused (losses).
     """
     shapes = {challenger_losses.shape, reference_losses.shape, event_ts.shape}
     if len(shapes) > 1 or not (np.isfinite(challenger_losses).all() and np.isfinite(reference_losses).all()):
@@ -142,13 +141,15 @@ def compare(challenger_losses: F64, reference_losses: F64, event_ts: I64) -> Com
         )
     difference = np.asarray(reference_losses - challenger_losses, np.float64)
     for block_ns in BLOCKS_NS:
-        means = block_means(difference, event_ts, block_ns)
-        if means.size >= ENOUGH_BLOCKS:
+        sums, counts = block_sums(difference, event_ts, block_ns)
+        blocks = sums.size
+        if blocks >= ENOUGH_BLOCKS:
             break
-    known = means.size >= 2
-    mean = float(means.mean()) if known else math.nan
-    standard_error = float(means.std(ddof=1)) / math.sqrt(means.size) if known else math.nan
+    known = blocks >= 2
+    mean = float(difference.mean()) if known else math.nan
+    scatter = float(np.square(sums - mean * counts).sum()) * blocks / (blocks - 1) if known else math.nan
+    standard_error = math.sqrt(scatter) / difference.size if known else math.nan
     comparable = known and difference.size >= ENOUGH_EVENTS
     better = comparable and mean > 2.0 * standard_error
     verdict = "better" if better else "not better" if comparable else "not comparable"
-    return Comparison(mean, standard_error, difference.size, means.size, block_ns, better, verdict)
+    return Comparison(mean, standard_error, difference.size, blocks, block_ns, better, verdict)

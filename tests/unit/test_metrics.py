@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from engine.errors import InputRefused
-from trainers.metrics import auc, block_means, columns, compare, log_loss, prior, row_losses, skill
+from trainers.metrics import auc, block_sums, columns, compare, log_loss, prior, row_losses, skill
 from trainers.thresholds import thresholds
 
 HOUR = 3_600_000_000_000
@@ -95,9 +95,10 @@ def test_auc_equals_sklearns(seed: int, n: int, levels: int) -> None:
         assert auc(positive, score) == pytest.approx(roc_auc_score(positive, score))
 
 
-def test_block_means_follow_the_calendar() -> None:
+def test_blocks_follow_the_calendar() -> None:
     ts = np.array([7, 1, 5, 6, 19]) * HOUR
-    assert block_means(np.array([10.0, 1.0, 3.0, 20.0, 5.0]), ts, 6 * HOUR).tolist() == [2.0, 15.0, 5.0]
+    sums, counts = block_sums(np.array([10.0, 1.0, 3.0, 20.0, 5.0]), ts, 6 * HOUR)
+    assert (sums.tolist(), counts.tolist()) == ([4.0, 30.0, 5.0], [2, 2, 1])
 
 
 def walk(seed: int, days: int, n: int, edge: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -119,6 +120,20 @@ def test_compare_by_hand() -> None:
     assert (result.events, result.blocks, result.block_ns) == (200, 20, 6 * HOUR)
     assert (result.better, result.verdict) == (False, "not better")
     assert compare(1.0 - difference - 2 * standard_error, np.ones(200), ts).better
+
+
+def test_compare_is_the_difference_of_the_two_log_losses_however_uneven_the_blocks() -> None:
+    rng = np.random.default_rng(5)
+    ts = np.sort(rng.integers(0, 100, 4000) ** 2) * HOUR
+    challenger, reference = rng.gamma(4.0, 0.25, 4000), rng.gamma(4.0, 0.26, 4000)
+    result = compare(challenger, reference, ts)
+    assert result.mean == pytest.approx(reference.mean() - challenger.mean())
+    again = []
+    for _ in range(400):                       # the bootstrap over blocks agrees with the formula
+        blocks = [np.flatnonzero(ts // (6 * HOUR) == b) for b in np.unique(ts // (6 * HOUR))]
+        rows = np.concatenate([blocks[k] for k in rng.integers(0, len(blocks), len(blocks))])
+        again.append((reference - challenger)[rows].mean())
+    assert result.standard_error == pytest.approx(np.std(again), rel=0.2)
 
 
 def test_short_data_are_cut_into_blocks_of_ten_minutes() -> None:

@@ -131,6 +131,6 @@ def _verdict(c: dict[str, Any], other: str) -> str:
     direction = "better" if c["mean"] >= 0 else "worse"
     proven = "more than chance" if c["better"] else "not enough"
     return (
-        f"averaged over {c['blocks']} blocks of {c['block_ns'] / 60e9:g} min, {abs(c['mean']):.4f} ± {c['standard_error']:.4f} "
-        f"nats {direction} than {other}: {proven}"
+        f"{abs(c['mean']):.4f} ± {c['standard_error']:.4f} nats {direction} than {other} "
+        f"({c['blocks']} blocks of {c['block_ns'] / 60e9:g} min): {proven}"
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,10 +18,12 @@ from engine.instruments import Instruments
 from engine.manifest import Policy
 from engine.partition import checkpoint, state
 from engine.partition.checkpoint import Checkpoints
+from engine.partition.policy import WORDS as POLICY_WORDS
 from engine.partition.state import Partition
 from engine.partition.takeover import take_over
 from engine.registry.bundle import Bundle
-from engine.transports.base import Topic
+from engine.state import SymbolRows
+from engine.transports.base import Record, Topic
 from engine.transports.memory import MemoryLog
 from engine.types import NOWHERE, Entry, Kind, TickBatch
 from engine.watch.observer import Observer
@@ -204,6 +207,70 @@ def test_without_the_tails_ordinal_it_fails(monkeypatch: pytest.MonkeyPatch) -> 
     assert differs(lambda: monkeypatch.setattr(
         state, "_at_or_below", lambda ticks, tail: whole(ticks, tail._replace(ordinal=2**32 - 1))
     ), 200, lives)
+
+
+class CrashingAtCheckpoint(MemoryLog):
+    """Another door to a log; the first step that carries a checkpoint is the last thing its engine does."""
+
+    def publish(
+        self, partition: int, epoch: int, records: Sequence[Record], checkpoint: bytes | None = None,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        super().publish(partition, epoch, records, checkpoint, done)
+        if checkpoint:
+            raise Crash
+
+
+def test_without_the_policys_row_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing stands after a checkpoint to be read back, a held side is known only from there."""
+    def same() -> bool:
+        log, lives = filled(TICKS, 1), 0
+        while lives < 1000:
+            lives += 1
+            try:
+                run_engine(CrashingAtCheckpoint(records=log._records), every_ticks=50, batch=16)
+            except Crash:
+                continue
+            break
+        assert 20 < lives < 1000
+        return published(log, Topic.SIGNALS) == EXPECTED[1][Topic.SIGNALS]
+
+    assert same()
+    monkeypatch.setattr("engine.state.SymbolRows.restore", spare(SymbolRows.restore, POLICY_WORDS))
+    assert not same()
+
+
+def spare(restore: Callable[[SymbolRows, int, bytes], None], words: int) -> Callable[[SymbolRows, int, bytes], None]:
+    """A restore that leaves rows of this width as they are."""
+    def broken(rows: SymbolRows, sid: int, blob: bytes) -> None:
+        if rows.words != words:
+            restore(rows, sid, blob)
+
+    return broken
+
+
+def test_a_symbol_that_fell_silent_is_in_every_later_checkpoint() -> None:
+    """Its blob is not written again, yet stays named and kept, over more checkpoints than are kept, and over restarts."""
+    early, late = made_ticks(400, symbols=2, rate=0.1), made_ticks(2500, symbols=1, rate=0.1, seed=8)
+    late, back = moved(late, int(early.ts.max())), moved(early, int(early.ts.max()) + int(np.ptp(late.ts)) + 10**9)
+    lives: list[list[tuple[int, bool]]] = [[], [(30, True), (31, False), (40, True), (50, False)]]
+    outcomes = []
+    for crashes in lives:
+        log = MemoryLog(1)
+        log.append(0, [b"2:1"], Kind.CONTROL)
+        for ticks in (early, late, back):
+            log.append(0, [frame.pack(ticks[at:at + 20]) for at in range(0, len(ticks), 20)])
+        for at, after in crashes:
+            with pytest.raises(Crash):
+                run_engine(CrashingLog(log, at, after), every_ticks=100)
+        run_engine(log, every_ticks=100)
+        outcomes.append(published(log, Topic.SIGNALS))
+    assert outcomes[0] == outcomes[1]
+
+
+def moved(ticks: TickBatch, after_ns: int) -> TickBatch:
+    """The same ticks, the first of them one second after a moment."""
+    return TickBatch(ticks.instruments, **{**ticks.columns(), "ts": ticks.ts - ticks.ts[0] + after_ns + 10**9})
 
 
 def test_warm_state_is_a_checkpoint_at_once() -> None:

@@ -14,21 +14,30 @@ from . import clock
 from .config import Config
 from .errors import UsageError
 from .files import read_ticks
+from .housekeeping import Housekeeper
 from .inbox import Granted, Inbox
-from .partition.checkpoint import Checkpoints
+from .partition.checkpoint import Checkpoints, oldest_k
 from .partition.state import Partition
 from .partition.takeover import take_over
 from .partitioner import partition_of
 from .pipeline import run
-from .registry.follow import Follower
+from .registry.controls import Controls, read_controls
+from .registry.follow import Follower, staging_of
+from .registry.rollout import Activate
+from .registry.settings import base_instruments, check_file
+from .registry.staging import KEPT, Staging
 from .registry.store import Registry
 from .transports import open_log
-from .types import TickBatch
+from .types import Entry, TickBatch
 from .warmup import compile_everything
 from .watch.observer import Observer
+from .watch.supervise import Loop
 from .workers.inline import InlineWorkers
 
 log = logging.getLogger("tocsin")
+
+HOUSEKEEPING_S = 0.1
+"""How often the engine looks after what isn't a tick."""
 
 
 class Engine:
@@ -50,6 +59,8 @@ class Engine:
                 "no_public_key", f"there is no public key at {config.trust_path}: no bundle could be trusted",
                 hint="train here first (tocsin train), make keys (tocsin models keygen), or set [registry] trust",
             )
+        self.parts: dict[int, Partition] = {}
+        """What this engine owns, by partition."""
         self._warm_files = list(warm)
         self._columns = columns
         self._warm: TickBatch | None = None
@@ -65,22 +76,39 @@ class Engine:
         """
         workers = InlineWorkers()
         checkpoints = Checkpoints(self.log, clock.monotonic_ns)
-        follower = Follower(self.log, self.registry, self.rules)
-        if not follower.has_something_to_follow():
-            log.warning(
-                "no bundle: ticks are taken and features kept, nothing is decided, until\n"
-                "  tocsin models activate champion --transport %s", self.log.url,
-            )
+        public = self.registry.public_key()
+        controls = read_controls(self.log, public)
+        check_file(self.rules, controls, self.registry)
+        staging = staging_of(self.registry)
+        self._stage_what_is_due(controls, staging)
+        follower = Follower(controls, staging)
+        keeper = Housekeeper(
+            self.log, read_controls(self.log, public), staging, self.parts, self.config.name,
+            self.config.log.keep_mb * 2**20, log.info,
+        )
+        keeping = Loop("housekeeping", keeper.work, HOUSEKEEPING_S)
+
         def started() -> None:
             self._warm = None                  # what takes partitions over later reads the files again
             ready()
 
-        inbox = Inbox(self.log, workers, self.config.name, stop=stop, ready=started, lease_s=self.config.engine.lease_s)
+        def staged(partition: int, entry: Entry) -> bool:
+            return follower.staged(entry, self.parts[partition].followed)
+
+        def stopped() -> bool:
+            keeping.check()
+            return stop()
+
+        inbox = Inbox(
+            self.log, workers, self.config.name, stop=stopped, ready=started, staged=staged, lease_s=self.config.engine.lease_s
+        )
 
         def granted(event: Granted) -> Partition:
             part = take_over(
-                event.partition, event.epoch, self.log, checkpoints, follower.load, self.rules, self._warm_ticks
+                event.partition, event.epoch, self.log, checkpoints, follower.load,
+                lambda: base_instruments(controls, self.registry, self.rules), self._warm_ticks,
             )
+            self.parts[part.number] = part
             inbox.seek(part.number, part.upto)
             log.info("partition %d: epoch %d, from %s, published up to %s", part.number, part.epoch, part.upto, part.tail)
             return part
@@ -89,12 +117,30 @@ class Engine:
         gc.collect()
         gc.freeze()
         gc.disable()
+        keeping.start()
         try:
             run(inbox, self.log, workers, checkpoints, follower, granted, self.seen, self.config.engine.batch)
         finally:
+            keeping.stop()
             gc.enable()
             gc.unfreeze()
         return self.seen.summary()
+
+    def _stage_what_is_due(self, controls: Controls, staging: Staging) -> None:
+        """Before any partition is claimed: the bundles that the log from the oldest newest checkpoint on asks for.
+
+        Raises ModelRefused for one that can't be answered with.
+        """
+        activations = [(control.k, control.body) for control in controls.holding() if isinstance(control.body, Activate)]
+        if not activations:
+            log.warning(
+                "no bundle: ticks are taken and features kept, nothing is decided, until\n"
+                "  tocsin models activate champion --transport %s", self.log.url,
+            )
+        since = min(oldest_k(self.log.checkpoints(number)[:1], Activate.verb) for number in range(self.log.partitions))
+        due = [(body.version, body.manifest) for k, body in activations if k >= since]
+        for version, digest in due[-KEPT:]:
+            staging.get(version, digest)
 
     def close(self) -> None:
         self.log.close()

@@ -18,13 +18,17 @@ from .errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, EXITS,
 
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("trainers.commands.demo", "train on the first half of a tick file, stream the second, show the signals"),
-    "run": ("engine.commands.run", "keep an engine running: ticks in, signals out"),
+    "run engine": ("engine.commands.run", "keep an engine running: ticks in, signals out"),
+    "run trainer": ("trainers.commands.run", "record the log, train when it is time, swap better bundles in"),
     "train": ("trainers.commands.train", "one training: ticks to a signed bundle in the registry"),
     "replay": ("engine.commands.replay", "files through the very same pipeline, no server"),
     "feed": ("engine.commands.feed", "put ticks into the log: from files or simulated"),
     "signals": ("engine.commands.signals", "what was published"),
     "models": ("engine.commands.models", "the registry: list, show, verify, activate, keygen"),
+    "settings": ("engine.commands.settings", "rules the log lays over its bundle: show, set"),
     "features": ("engine.commands.features", "what the engine knows of a tick: list, compute"),
+    "bench": ("trainers.commands.bench", "how fast it is here, beside what it is held against"),
+    "lake": ("trainers.commands.lake", "what is recorded of the log: list"),
     "log": ("engine.commands.log", "make a log on a server of yours; what a log is"),
     "doctor": ("engine.commands.doctor", "what is here, what is missing and how to get it"),
     "config": ("engine.commands.config", "each setting and where it came from"),
@@ -45,11 +49,17 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"tocsin {__version__}")
         return EXIT_DONE
-    if argv[0] not in VERBS:
-        print(f"tocsin: no verb {argv[0]!r}\n{_nearest(argv[0])}", file=sys.stderr)
+    words = 1 if argv[0] in VERBS else 2
+    verb = " ".join(argv[:words])
+    if verb not in VERBS:
+        known = [name for name in VERBS if name.startswith(f"{argv[0]} ")]
+        if known and argv[1:2] in (["-h"], ["--help"]):
+            print("\n".join(f"  tocsin {name:<14}{VERBS[name][1]}" for name in known))
+            return EXIT_DONE
+        print(f"tocsin: {f'{argv[0]} what?' if known else f'no verb {argv[0]!r}'}\n{_nearest(argv[0], known)}", file=sys.stderr)
         return EXIT_USAGE
     try:
-        return _call(argv[0], argv[1:])
+        return _call(verb, argv[words:])
     except TocsinError as error:
         print(f"tocsin: {error}", file=sys.stderr)
         return error.exit
@@ -104,15 +114,17 @@ _COMMON: dict[str, dict[str, Any]] = {
 
 def _overview() -> str:
     lines = ["usage: tocsin VERB …", "", "Ticks in, buy / sell / neutral signals out.", ""]
-    lines += [f"  {verb:<10}{text}" for verb, (_, text) in VERBS.items()]
+    lines += [f"  {verb:<13}{text}" for verb, (_, text) in VERBS.items()]
     lines += ["", "example:", "  tocsin demo", "", "`tocsin VERB --help` says more. Exit codes:"]
     lines += [f"  {code:<5}{meaning}" for code, meaning in EXITS.items()]
     return "\n".join(lines)
 
 
-def _nearest(verb: str) -> str:
+def _nearest(verb: str, known: list[str]) -> str:
     import difflib
 
+    if known:
+        return f"  → {', '.join(f'tocsin {name}' for name in known)}"
     near = difflib.get_close_matches(verb, VERBS, 1)
     return f"  → did you mean `tocsin {near[0]}`?" if near else f"  → verbs are {', '.join(VERBS)}"
 

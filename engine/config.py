@@ -39,6 +39,9 @@ class LogSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Scopes epochs, checkpoints, control records, signals and rejects."""
     partitions: int = 4
     """P of an embedded or memory log when this process creates it."""
+    keep_mb: int = 512
+    """MB that ticks, and what was published about them, may take before the oldest are trimmed; never what a
+    checkpoint or a recorder still needs."""
 
 
 class RegistrySection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +53,17 @@ class RegistrySection(Struct, frozen=True, forbid_unknown_fields=True):
     """Public key whose bundles and control records count; default HOME/keys/public.pem."""
     keys: str = ""
     """Folder of private.pem; default HOME/keys."""
+    keep: int = 20
+    """Bundles the trainer keeps: the newest, and beside them every one that has an alias or that the log may still need."""
+
+
+class LakeSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[lake]"""
+
+    path: str = ""
+    """Folder of recorded ticks; default HOME/lake."""
+    quota_gb: float = 50.0
+    """Size from which the oldest days are removed."""
 
 
 class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +75,8 @@ class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Asked rows from which a micro-batch is cut."""
     lease_s: float = 3.0
     """Seconds without a beat after which another engine's partition may be claimed."""
+    listen: str = "127.0.0.1:9464"
+    """Where /metrics, /healthz and /readyz answer; port 0 takes a free one, empty: nowhere."""
 
 
 class TrainerSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +84,20 @@ class TrainerSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     threads: int = 0
     """CPU threads of a fit; 0 = all cores."""
+    every: str = "24h"
+    """When to train: an interval (90s, 15m, 24h, 7d), a cron expression of five fields in UTC, or empty: on demand only."""
+    experts: str = "lightgbm"
+    """Who is fitted: names separated by commas, or all."""
+    preset: str = "lean"
+    """lean or seed."""
+    moments: str = "cusum"
+    """When the ensemble is asked: cusum or tick."""
+    activate: str = "if-better"
+    """What becomes of a new bundle: if-better, manual or always."""
+    days: float = 0.0
+    """Only so many days before the newest tick are learned from; 0 = all there are."""
+    listen: str = "127.0.0.1:9465"
+    """Where /metrics, /healthz and /readyz answer; port 0 takes a free one, empty: nowhere."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +107,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     registry: RegistrySection = RegistrySection()
     engine: EngineSection = EngineSection()
     trainer: TrainerSection = TrainerSection()
+    lake: LakeSection = LakeSection()
     instruments: dict[str, Any] = field(default_factory=dict)
     """[instruments]: `closed = true`, and a table per symbol or pattern: `"*JPY" = {scale = 3}`."""
     home: str = ".tocsin"
@@ -112,6 +143,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.registry.trust or self.keys_path / "public.pem")
 
     @property
+    def lake_path(self) -> Path:
+        return Path(self.lake.path or self.home_path / "lake")
+
+    @property
     def name(self) -> str:
         return self.engine.name or f"{socket.gethostname()}.{self.log.deployment}"
 
@@ -121,7 +156,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return Instruments({k: v for k, v in rules.items() if k != "closed"}, closed=bool(rules.get("closed", False)))
 
 
-SECTIONS = ("log", "registry", "engine", "trainer")
+SECTIONS = ("log", "registry", "lake", "engine", "trainer")
 
 
 def load(
@@ -207,6 +242,13 @@ def _check(config: Config) -> None:
         (1 <= config.log.partitions <= 1024, "[log] partitions is 1 to 1024"),
         (1 <= config.engine.batch <= 65_536, "[engine] batch is 1 to 65536"),
         (config.engine.lease_s > 0, "[engine] lease_s is above 0"),
+        (config.log.keep_mb >= 1, "[log] keep_mb is 1 or more"),
+        (config.registry.keep >= 1, "[registry] keep is 1 or more"),
+        (config.lake.quota_gb > 0, "[lake] quota_gb is above 0"),
+        (config.trainer.days >= 0, "[trainer] days is 0 (all) or more"),
+        (config.trainer.preset in ("lean", "seed"), "[trainer] preset is lean or seed"),
+        (config.trainer.moments in ("cusum", "tick"), "[trainer] moments is cusum or tick"),
+        (config.trainer.activate in ("if-better", "manual", "always"), "[trainer] activate is if-better, manual or always"),
         (config.trainer.threads >= 0, "[trainer] threads is 0 (all cores) or more"),
         (config.log.deployment.replace("-", "").replace("_", "").isalnum(), "[log] deployment is letters, digits, - and _"),
     ):

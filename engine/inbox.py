@@ -1,7 +1,8 @@
 """The inbox: everything the pipeline hears, one event at a time. The clock and the waiting are here, nowhere else.
 
 Ownership first, then the workers' answers, then what one read of the log brought per partition, then Drained where a
-read returned less than was asked for.
+read returned less than was asked for. A partition that meets a control record whose bundle isn't staged yet stands
+still in front of it until it is; the others go on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .workers.base import Workers
 
 BEAT_NS = 500_000_000
 BLOCK_MS = 100
+PAUSED_MS = 5
+"""While a partition waits for a bundle: how often it is asked whether that is staged."""
 READ = 1000
 """Most records per partition and read."""
 READ_BYTES = 2**22
@@ -71,19 +74,24 @@ class Inbox:
 
     def __init__(
         self, log: Log, workers: Workers, name: str, *, stop: Callable[[], bool],
-        ready: Callable[[], None] = lambda: None, lease_s: float = 3.0, read: int = READ, live: bool = True,
+        ready: Callable[[], None] = lambda: None, staged: Callable[[int, Entry], bool] = lambda partition, entry: True,
+        lease_s: float = 3.0, read: int = READ, live: bool = True,
     ) -> None:
+        """staged: whether what a control record of a partition names can be followed without waiting."""
         self._log = log
         self._workers = workers
         self._name = name
         self._stop = stop
         self._ready = ready
+        self._staged = staged
         self._read = min(read, 16)
         self._most = read
         self._live = live
         self._watch = Watch(name, int(lease_s * 1e9))
         self._epochs: dict[int, int] = {}
         self._cursors: dict[int, Cursor] = {}
+        self.paused: dict[int, Entry] = {}
+        """Partitions that stand in front of a control record, waiting for its bundle."""
         self._next_beat = 0
 
     def seek(self, partition: int, cursor: Cursor) -> None:
@@ -98,16 +106,18 @@ class Inbox:
             if not self._cursors:
                 clock.sleep(BLOCK_MS / 1000)
                 continue
-            found = self._log.read(self._cursors, self._read, BLOCK_MS if self._live else 0)
+            self._resume()
+            found = self._log.read(self._reading(), self._read, self._patience_ms)
             received = (clock.wall_ns(), clock.monotonic_ns())
-            for partition in self._cursors:
+            for partition in self._reading():
                 entries = found.get(partition, [])
-                for event in _events(partition, entries, received):
+                taken = self._until_unstaged(partition, entries)
+                for event in _events(partition, taken, received):
                     yield event
                     yield from self._answers()
-                if entries:
-                    self._cursors[partition] = entries[-1].cursor
-                if len(entries) < self._read:
+                if taken:
+                    self._cursors[partition] = taken[-1].cursor
+                if len(taken) < self._read:
                     yield Drained(partition)
                     yield from self._answers()
             if all(len(entries) < self._read for entries in found.values()):
@@ -115,6 +125,30 @@ class Inbox:
             if not found and not self._live:
                 return
             self._read = self._next_read(found)
+
+    def _reading(self) -> dict[int, Cursor]:
+        return {partition: cursor for partition, cursor in self._cursors.items() if partition not in self.paused}
+
+    @property
+    def _patience_ms(self) -> int:
+        if not self._live:
+            return 0
+        return PAUSED_MS if self.paused else BLOCK_MS
+
+    def _until_unstaged(self, partition: int, entries: list[Entry]) -> list[Entry]:
+        """The entries before a control record that must be waited for."""
+        for i, entry in enumerate(entries):
+            if entry.kind is Kind.CONTROL and not self._staged(partition, entry):
+                self.paused[partition] = entry
+                return entries[:i]
+        return entries
+
+    def _resume(self) -> None:
+        for partition, entry in list(self.paused.items()):
+            if self._staged(partition, entry):
+                del self.paused[partition]
+        if self._cursors and not self._reading():
+            clock.sleep(PAUSED_MS / 1000)
 
     def _next_read(self, found: dict[int, list[Entry]]) -> int:
         """How many records to ask for, so that the next read is as large as it should be if they go on like these."""

@@ -54,6 +54,11 @@ class Instruments:
             self._rules.append((pattern, rule))
         self._known: dict[str, Instrument | None] = {}
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Instruments:
+        """What `to_dict` gave. Raises UsageError."""
+        return cls(content.get("rules", {}), closed=bool(content.get("closed", False)))
+
     def get(self, symbol: str) -> Instrument | None:
         """The instrument of a symbol, or None when the list is closed and doesn't name it."""
         if symbol not in self._known:
@@ -93,6 +98,25 @@ class SymbolTable:
             instrument = self._rules.get(symbol) if self._rules else None
             sid = -1 if instrument is None else self._add(instrument)
         return sid
+
+    def recount(self, rules: Instruments) -> list[int]:
+        """Go over to other rules; returns the numbers of the symbols that are counted otherwise from now on.
+
+        A symbol that a closed list doesn't name any more keeps its number and row, and is unknown to new ticks.
+        """
+        before = self.instruments
+        self._rules = rules
+        self.instruments = []                      # a new list: batches on their way share the old one
+        for instrument in before:
+            self.restore(rules.get(instrument.symbol) or instrument)
+        return [sid for sid, (old, new) in enumerate(zip(before, self.instruments, strict=True)) if old != new]
+
+    def restore(self, instrument: Instrument) -> None:
+        """The next number is this symbol's, as it was when the table was kept."""
+        known = self._rules is None or self._rules.get(instrument.symbol) is not None
+        self._add(instrument)
+        if not known:
+            self._sids[instrument.symbol] = -1
 
     def adopt(self, instrument: Instrument) -> int:
         """The number of a symbol that comes with its instrument.

@@ -1,8 +1,14 @@
 """The way of a tick, top to bottom. One thread, log order, crash is the only stop.
 
 An event is something the inbox heard: a partition was granted, ticks or a control record stand in the log, a
-partition has no more at hand, a worker has answered. A micro-batch is cut where it is full, where the log is drained
-and where a control record stands; it carries the bundle it was cut under, so that no batch ever mixes two.
+partition has no more at hand, a worker has answered. Ticks fill a micro-batch of moments at which the ensemble is to be
+asked. It is cut where it is full, where the log is drained and where a control record stands; it carries the bundle it
+was cut under, so that no batch ever mixes two. A worker asks the ensemble and hands the batch back with its votes; then
+it is decided and published, with everything that was refused on the way, in steps that the log takes whole or not at
+all, and only from the partition's present owner.
+
+What is lost in a crash is state that wasn't published. Whoever takes the partition over starts from the last checkpoint,
+reads the log on from there, and takes over what was published since instead of deciding it again.
 """
 
 from __future__ import annotations
@@ -29,7 +35,8 @@ def run(
 ) -> None:
     """decode, admit, update, ask, predict, decide, publish, checkpoint.
 
-    Raises what the log raises: OwnershipLost when another owner has a partition, TransportUnreachable, ModelRefused.
+    A record that can't be taken is published as a reject, and the loop goes on. Everything else ends it: OwnershipLost when
+    another owner has a partition, TransportUnreachable, ModelRefused for a bundle that must answer and can't.
     """
     parts: dict[int, Partition] = {}
     for event in inbox:
@@ -40,30 +47,31 @@ def run(
 
             case Ticks() if part:
                 ticks, malformed = decode(event.entries, part.symbols)
-                ticks, untimely = part.admit(ticks)
+                ticks, untimely = part.admit(ticks)                     # late, duplicate, crossed, future-dated
                 rows = part.features.update(ticks)
                 asked = part.pick(ticks, rows)                          # the moments; none before the first activation
                 refused = malformed + untimely
-                part.add(ticks, asked, refused, event.entries[-1].cursor, event.received)
+                part.add(ticks, asked, refused, event.entries, event.received)
                 see.ticks(len(ticks), refused)
-                if part.waiting >= batch_rows or checkpoints.due(part):
-                    workers.submit(part.cut(keep=checkpoints.due(part)))
+                keep = checkpoints.due(part)                            # then the batch takes a copy of the state along
+                if part.waiting >= batch_rows or keep:
+                    workers.submit(part.cut(keep))                      # comes back as Answered
 
             case Drained() if part:                                     # nothing more at hand: no timer needed
-                workers.submit(part.cut(keep=checkpoints.due(part)))
+                workers.submit(part.cut(checkpoints.due(part)))
 
-            case Control() if part:                                     # what follows is answered by another bundle
-                workers.submit(part.cut())
+            case Control() if part:                                     # from here on another bundle, or other settings
+                workers.submit(part.cut())                              # what came before keeps what it was cut under
                 try:
-                    activation = follower.follow(event.entry, part.k)
+                    change = follower.follow(event.entry, part.followed)    # None: repeated, overtaken, or not ours
                 except InputRefused as error:
                     part.refuse(Refused(Position(event.entry.cursor, 0), Code.CONTROL, event.entry.payload))
                     see.control_refused(event.partition, error)
                 else:
-                    if activation:
-                        part.activate(*activation)
-                        see.activated(event.partition, event.entry.cursor, part.k, activation[1].version)
-                part.upto = event.entry.cursor
+                    if change:
+                        part.follow(change)
+                        see.followed(event.partition, event.entry.cursor, change.control.k, change.version)
+                part.passed(event.entry.cursor)
 
             case Answered(batch=batch) if part and part.epoch == batch.epoch:   # in log order per partition
                 decisions = part.decide(batch)

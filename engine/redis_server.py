@@ -33,6 +33,13 @@ IDLE_S = 60.0
 PATIENCE_S = 20.0
 """So long a server may be silent while it starts or stops. While it reads its file back it isn't: it says LOADING."""
 
+COMPACT = 64 * 2**20
+"""bytes of an append-only file that a server rewrites when it starts, as it does when the file doubles in one run.
+
+Redis 6.2 takes the size at its start for that of a file just rewritten: in many short runs, none of which doubles it,
+the file of a log that is trimmed would grow without end. Redis 7 remembers (and keeps its files elsewhere).
+"""
+
 SOCKET_PATH_LIMIT = 100
 """bytes; the system's own limit is 104 or 108."""
 
@@ -96,6 +103,8 @@ def _join(folder: Path, idle: float) -> Path:
             path = _socket_of(server)
             answer = _say(path, "PING")
             if answer == "+PONG":
+                if guard is not None and _grown(folder):
+                    _say(path, "BGREWRITEAOF")
                 return path
             if guard is not None and guard.poll() is not None:
                 raise TransportUnreachable(
@@ -133,6 +142,11 @@ def _start(folder: Path, idle: float, server: int) -> subprocess.Popen[bytes]:
         before.wait()                  # has ended, or its lock would have told us of a server that lives
     _guards[folder] = process
     return process
+
+
+def _grown(folder: Path) -> bool:
+    file = folder / "appendonly.aof"
+    return file.exists() and file.stat().st_size >= COMPACT
 
 
 def _stop(folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Replay: files through the very same pipeline, with one fixed bundle and no server."""
+"""Replay: files under one fixed bundle, or a log under its own control records, through the very same pipeline.
+
+What is published goes into a log in memory; nothing is written anywhere else.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .inbox import Granted, Inbox
+from .errors import TransportUnreachable
+from .inbox import READ, Granted, Inbox
 from .instruments import Instruments
 from .partition.checkpoint import Checkpoints
 from .partition.state import Partition
 from .partition.takeover import take_over
 from .pipeline import run
 from .registry.bundle import Bundle
-from .registry.follow import Following
-from .transports.base import Topic
+from .registry.controls import read_controls
+from .registry.follow import Change, Follower, Following, staging_of
+from .registry.rollout import Activate, Control
+from .registry.settings import base_instruments
+from .registry.store import Registry
+from .transports.base import Extent, Log, Topic
 from .transports.memory import MemoryLog
 from .types import NOWHERE, START, Cursor, Entry, Kind, TickBatch
 from .watch.observer import Observer
@@ -38,8 +46,9 @@ class FixedBundle(Following):
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
 
-    def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle]:
-        return followed + 1, self._bundle
+    def follow(self, entry: Entry, followed: Mapping[str, int]) -> Change:
+        body = Activate(self._bundle.version, self._bundle.digest)
+        return Change(Control(1, "", Activate.verb, body, "", "", "", b""), self._bundle)
 
     def load(self, version: str, digest: str) -> Bundle:
         return self._bundle
@@ -84,18 +93,63 @@ def replay(
     """
     start_row = first_row(ticks, start) if start is not None else 0
     log = RowsLog(ticks, batch, start_row, deployment)
+    return _run(log, FixedBundle(bundle), rules, 1, batch)
+
+
+class Shadow(MemoryLog):
+    """Another log's ticks and control records as they are now; what is published stays in here."""
+
+    def __init__(self, source: Log) -> None:
+        super().__init__(source.partitions, source.deployment, source.identity)
+        self._source = source
+        self._end = {partition: source.extent(partition).last for partition in range(source.partitions)}
+
+    def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
+        found = self._source.read({p: cursor for p, cursor in after.items() if cursor < self._end[p]}, count)
+        until = {p: [entry for entry in entries if entry.cursor <= self._end[p]] for p, entries in found.items()}
+        return {p: entries for p, entries in until.items() if entries}
+
+    def entry(self, partition: int, cursor: Cursor) -> Entry | None:
+        return self._source.entry(partition, cursor)
+
+    def extent(self, partition: int) -> Extent:
+        return self._source.extent(partition)
+
+    def format(self, cursor: Cursor) -> str | int:
+        return self._source.format(cursor)
+
+
+def replay_log(source: Log, registry: Registry, rules: Instruments, *, batch: int = 4096) -> Replayed:
+    """What the engines of the log's deployment publish for it, from its first record to its present end.
+
+    rules: how prices are counted if the log names no bundle. Raises TransportUnreachable `trimmed`, ModelRefused.
+    """
+    for partition in range(source.partitions):
+        extent = source.extent(partition)
+        if extent.kept < extent.appended:
+            raise TransportUnreachable(
+                "trimmed", f"partition {partition} of {source.url} starts with its record {extent.appended - extent.kept:,}: "
+                "what was before is forgotten", hint="[log] keep_mb says how much a log keeps; set it before ticks flow",
+            )
+    log = Shadow(source)
+    controls = read_controls(source, registry.public_key())
+    follower = Follower(controls, staging_of(registry))
+    return _run(log, follower, base_instruments(controls, registry, rules), READ, batch)
+
+
+def _run(log: MemoryLog, follower: Following, rules: Instruments, read: int, batch: int) -> Replayed:
     workers, seen = InlineWorkers(), Observer()
-    follower = FixedBundle(bundle)
     checkpoints = Checkpoints(log, lambda: 0)
-    inbox = Inbox(log, workers, "replay", stop=lambda: False, read=1, live=False)
+    inbox = Inbox(log, workers, "replay", stop=lambda: False, read=read, live=False)
 
     def granted(event: Granted) -> Partition:
         inbox.seek(event.partition, START)
-        return take_over(event.partition, event.epoch, log, checkpoints, follower.load, rules, lambda number: None)
+        return take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda: rules, lambda number: None)
 
     run(inbox, log, workers, checkpoints, follower, granted, seen, batch)
     return Replayed(_all(log, Topic.SIGNALS), _all(log, Topic.REJECTS), seen)
 
 
 def _all(log: MemoryLog, topic: Topic) -> list[bytes]:
-    return [record for _, record in log.published(0, topic, NOWHERE, _ALL)]
+    """Partition after partition, in log order."""
+    return [record for p in range(log.partitions) for _, record in log.published(p, topic, NOWHERE, _ALL)]

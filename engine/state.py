@@ -36,6 +36,11 @@ class SymbolRows:
     def snapshot(self, sid: int) -> bytes:
         return bytes(self.ints[sid].tobytes())
 
+    def clear(self, sid: int) -> None:
+        """Back to before the symbol's first tick."""
+        self.ensure(sid + 1)
+        self.ints[sid] = 0
+
     def restore(self, sid: int, blob: bytes) -> None:
         """Put a snapshot back. Raises ValueError where the length differs."""
         self.ensure(sid + 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.features import FeatureSet
-from engine.instruments import Instrument
+from engine.instruments import Instrument, Instruments
 from engine.manifest import Policy
 from engine.registry.bundle import Bundle
 from engine.runtimes.ensemble import Ensemble
@@ -62,11 +62,15 @@ def real_file(name: str) -> Path:
     return path
 
 
-def speaking_bundle(moments: str = "cusum", version: str = "1", seed: int = 1, policy: Policy | None = None) -> Bundle:
+def speaking_bundle(
+    moments: str = "cusum", version: str = "1", seed: int = 1, policy: Policy | None = None, rules: Instruments | None = None,
+) -> Bundle:
     """A bundle of random stumps: it knows nothing, but speaks of both sides."""
     base = made_bundle(moments)
     expert = base.manifest.experts[0]
-    manifest = msgspec.structs.replace(base.manifest, version=version, policy=policy or Policy(0.05, -0.05))
+    manifest = msgspec.structs.replace(
+        base.manifest, version=version, policy=policy or Policy(0.05, -0.05), instruments=(rules or Instruments()).to_dict()
+    )
     return Bundle(version, "", manifest, Ensemble([ForestRuntime({expert.name: speaking_forest(seed)})], [expert]))
 
 

@@ -1,7 +1,8 @@
-"""The demo: the first half of a source trains a bundle and warms the engine, the second half streams through it.
+"""The demo: the first half of a source trains a bundle, the second half streams through it, and half way another takes over.
 
-Engine and feeder are processes of their own, started as a user would start them; what they published is held against a
-replay of the same ticks. Everything lies in one folder of this run, which is removed when all went well.
+Engine, feeder and trainer are processes of their own, started as a user would start them. The first half goes into the
+log before the first bundle is activated: it warms the engine, and the trainer records it. What was published is held
+against a replay of the log, swap included. Everything lies in one folder of this run, removed when all went well.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,14 +24,15 @@ import msgspec
 
 from engine.config import Config
 from engine.errors import EXIT_DONE, EXIT_FAILED, TocsinError, UsageError
+from engine.feeds.send import Pace, send
 from engine.files import read_ticks, write_ticks
 from engine.jit import is_cold
 from engine.manifest import Moments
 from engine.registry import signing
 from engine.registry.activate import activate
-from engine.registry.follow import load_for_files
+from engine.registry.decisions import FAILED, Decision, decision
 from engine.registry.store import Registry
-from engine.replay import first_row, replay
+from engine.replay import first_row, replay_log
 from engine.stopping import Stop
 from engine.terminal import answer_json, note, whoever
 from engine.transports import open_log
@@ -37,16 +40,25 @@ from engine.transports.base import Log, Topic
 from engine.types import NOWHERE, TickBatch
 from engine.wire.records import Signal, canonical, signal_decoder
 
-from .commands.train import start_fits
 from .demo_screen import Screen
 from .pipeline import Trained, train
 from .progress import Bars
+from .training import CHAMPION, start_fits
 
 FEWEST, MOST = 100_000, 600_000
 """Rows of a file the demo picks by itself."""
 
 KEPT = "kept"
 """A file of this name in a run's folder: something was wrong there, and somebody may want to look."""
+
+FRAME = 4096
+"""Ticks per record of the first half."""
+
+SETTINGS = {
+    "TOCSIN_ENGINE_LISTEN": "", "TOCSIN_TRAINER_LISTEN": "", "TOCSIN_TRAINER_EVERY": "", "TOCSIN_TRAINER_ACTIVATE": "always",
+    "TOCSIN_LOG_KEEP_MB": "1000000",
+}
+"""Of the processes: no ports, one training when asked, and a log that keeps everything until it has been replayed."""
 
 PATIENCE_S = 20.0
 """So long nothing may be published, after the last tick, before signals count as lost."""
@@ -72,10 +84,8 @@ def demo(
         for fit in fits:
             stack.callback(fit.stop)
         name, ticks = _source(source, config)
-        start = int(ticks.ts[len(ticks) // 2])
-        middle = first_row(ticks, start)
+        middle = first_row(ticks, int(ticks.ts[len(ticks) // 2]))
         first, second = ticks[:middle], ticks[middle:]
-        write_ticks(first, folder / "first.parquet")
         write_ticks(second, folder / "second.parquet")
         note(f"{name}: {len(ticks):,} ticks; the first {len(first):,} train and warm, {len(second):,} stream in {duration:g} s")
 
@@ -83,38 +93,45 @@ def demo(
         private = signing.load_private(folder / "keys/private.pem")
         log = open_log(url, create=config.log.partitions)
         stack.callback(log.close)
-        engine = stack.enter_context(_Process(folder, url, "run", "engine", "--warm", str(folder / "first.parquet"), "--json"))
+        send(log, first, Pace(), FRAME, stop)
+        engine = stack.enter_context(_Process(folder, url, "run", "engine", "--json"))
         with Bars() as bars:
             trained = train(first, registry, private, rules, fits, Moments(), bars.show)
-        registry.set_alias("champion", trained.version)
-        activate(log, registry, private, trained.version, whoever(), "demo")
+        registry.set_alias(CHAMPION, trained.version)
         engine.wait_until_ready()
+        begun = activate(log, registry, private, trained.version, whoever(), "demo")
         feeder = stack.enter_context(
             _Process(folder, url, "feed", "files", str(folder / "second.parquet"), "--duration", str(duration), "--json")
         )
+        trainer = stack.enter_context(_Process(folder, url, "run", "trainer", experts=experts))
+        second_training = _SecondTraining(trainer, registry, time.monotonic() + duration / 2)
         screen = stack.enter_context(Screen(len(second), duration))
         published = _Published(log)
-        while feeder.running and not stop():
-            published.read(200)
+
+        def meanwhile() -> None:
             engine.check()
+            second_training.go_on()
             screen.show(published)
+
+        while (feeder.running or second_training.decision is None) and not stop():
+            published.read(200)
+            meanwhile()
         if stop():
             stack.close()
             shutil.rmtree(folder)
             return stop.exit
         feeder.finish()
+        again = second_training.decision or second_training.missing()
 
-        bundle = load_for_files(registry, rules, trained.version)
-        expected = replay(ticks, bundle, rules, start=start)
-
-        def meanwhile() -> None:
-            engine.check()
-            screen.show(published)
-
-        published.read_until(len(expected.signals), PATIENCE_S, meanwhile)
+        expected = replay_log(log, registry, rules).signals
+        published.read_until(len(expected), PATIENCE_S, meanwhile)
         counts = engine.finish()
         screen.close()
-        report = _report(name, trained, counts, published, expected.signals)
+        swaps = [
+            {"bundle": swap["bundle"], "partition": swap["partition"], "cursor": log.format(tuple(swap["cursor"]))}
+            for swap in counts["activations"] if swap["k"] > begun.k
+        ]
+        report = _report(name, trained, counts, published, expected, swaps, again)
     good = report["lost"] == report["twice"] == report["different"] == 0
     if good:
         shutil.rmtree(folder)
@@ -170,13 +187,17 @@ def _from_data(config: Config) -> Path | None:
 class _Process:
     """A tocsin command beside us; ended with us, whatever happens."""
 
-    def __init__(self, folder: Path, url: str, *argv: str) -> None:
+    def __init__(self, folder: Path, url: str, *argv: str, experts: str = "") -> None:
         self._what = " ".join(argv[:2])
-        self._log = folder / f"{argv[0]}.log"
+        self._log = folder / f"{'-'.join(argv[:2])}.log"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")} | SETTINGS
+        if experts:
+            environ["TOCSIN_TRAINER_EXPERTS"] = experts
         command = [sys.executable, "-P", "-m", "trainers.demo_child", *argv, "--home", str(folder), "--transport", url]
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                env=environ,
             )
 
     def __enter__(self) -> _Process:
@@ -198,13 +219,21 @@ class _Process:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    def ask(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def check(self) -> None:
         """Raises TocsinError with the last words of a process that should be running and isn't."""
         if not self.running:
             self._failed()
 
+    @property
+    def is_ready(self) -> bool:
+        return b"ready:" in self._log.read_bytes()
+
     def wait_until_ready(self) -> None:
-        while b"ready:" not in self._log.read_bytes():
+        while not self.is_ready:
             self.check()
             time.sleep(0.01)
 
@@ -220,6 +249,33 @@ class _Process:
         words = self._log.read_text(errors="replace").strip().splitlines()
         raise TocsinError("demo_process", f"`{self._what}` ended with {self._process.returncode}: "
                           f"{' '.join(words[-2:]) or 'it said nothing'}", hint=f"all it said is in {self._log}")
+
+
+class _SecondTraining:
+    """The trainer's one training: asked for half way, looked for afterwards."""
+
+    def __init__(self, trainer: _Process, registry: Registry, at: float) -> None:
+        """at: of the monotonic clock, in seconds."""
+        self._trainer = trainer
+        self._registry = registry
+        self._at = at
+        self._asked = False
+        self.decision: Decision | None = None
+
+    def go_on(self) -> None:
+        """Raises TocsinError if the trainer is gone or its training failed."""
+        self._trainer.check()
+        if not self._asked and time.monotonic() >= self._at and self._trainer.is_ready:
+            self._trainer.ask(signal.SIGUSR1)
+            self._asked = True
+        if self._asked and self.decision is None:
+            self.decision = decision(self._registry, "2")
+            if self.decision is None and (failed := decision(self._registry, FAILED)):
+                raise TocsinError("demo_training", f"the second training failed: {failed.why}",
+                                  hint="a source of some days of ticks has events enough for two trainings")
+
+    def missing(self) -> NoReturn:
+        raise TocsinError("demo_training", "nothing was decided about the second training", hint="this should not have happened")
 
 
 # ---- what was published
@@ -263,7 +319,10 @@ class _Published:
 # ---- the report
 
 
-def _report(name: str, trained: Trained, counts: dict[str, Any], published: _Published, expected: list[bytes]) -> dict[str, Any]:
+def _report(
+    name: str, trained: Trained, counts: dict[str, Any], published: _Published, expected: list[bytes],
+    swaps: list[dict[str, Any]], again: Decision,
+) -> dict[str, Any]:
     said = Counter(_id(record) for record in published.records)
     due = {_id(record): canonical(record) for record in expected}
     got = {_id(record): canonical(record) for record in published.records}
@@ -272,7 +331,7 @@ def _report(name: str, trained: Trained, counts: dict[str, Any], published: _Pub
         "ticks": counts["ticks"],
         "signals": counts["signals"],
         "reasons": counts["reasons"],
-        "swaps": [],
+        "swaps": swaps,
         "latency_us": counts["latency_us"],
         "lost": len(due.keys() - got.keys()),
         "twice": sum(n - 1 for n in said.values()),
@@ -282,6 +341,7 @@ def _report(name: str, trained: Trained, counts: dict[str, Any], published: _Pub
         "activations": counts["activations"],
         "licence": "shut",
         "training": trained.metrics,
+        "second_training": {"bundle": again.about, "if_better": again.better, "why": again.why, "seconds": again.seconds},
     }
 
 
@@ -315,12 +375,24 @@ def in_words(report: dict[str, Any], trained: Trained, kept: Path | None) -> str
         f"The model, on {against['events']:,} events it had not seen, is {abs(against['mean']):.4f} ± "
         f"{against['standard_error']:.4f} nats {'better' if against['mean'] >= 0 else 'worse'} than always naming the "
         f"average: that {'is more than chance' if trained.better_than_prior else 'may be chance'}.",
+        _swapped(report),
         "Its licence is shut: a better forecast is not yet money after the spread, and nothing here has shown that it is.",
         "Every signal says so; whoever risks money should act on open licences only.",
         f"Something went wrong; everything is kept in {kept}" if kept else
         "Next: tocsin train --ticks YOUR.csv --map bid=Bid,ask=Ask,ts=Time:ms · tocsin run engine --help · README.md",
     ]
     return "\n".join(lines)
+
+
+def _swapped(report: dict[str, Any]) -> str:
+    """Where the second bundle took over, and whether it would have, had it been asked to be better."""
+    again = report["second_training"]
+    places = ", ".join(f"{swap['partition']}: {swap['cursor']}" for swap in report["swaps"]) or "nowhere yet"
+    return (
+        f"While ticks flowed, bundle {again['bundle']} was trained on what had been recorded and took over in the log at "
+        f"(partition: cursor) {places}.\nAsked to be better first, it would {'' if again['if_better'] else 'not '}have: "
+        f"{again['why']}."
+    )
 
 
 def _counts(counted: dict[str, int]) -> str:

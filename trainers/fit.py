@@ -20,6 +20,7 @@ from engine.types import F32, F64, I64
 from .experts import create
 from .experts.base import Trainable
 from .export.forest import parity
+from .family import end_with_parent
 
 PARITY = 1e-6
 """Largest difference allowed between the library's probabilities and the exported expert's."""
@@ -101,6 +102,7 @@ class Fit:
 
 def _child(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear; it ends us
+    end_with_parent()
     try:
         model = create(name, idx=idx, preset=preset, threads=threads)
         rows: Rows = pipe.recv()

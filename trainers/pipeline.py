@@ -60,11 +60,12 @@ class Trained:
 
 def train(
     ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
-    moments: Moments, progress: Progress,
+    moments: Moments, progress: Progress, champion: str | None = None,
 ) -> Trained:
     """Ticks to a signed bundle in the registry; any failure leaves the registry as it was.
 
-    fits: children started beforehand (`Fit`), one per expert. Raises InputRefused (too few events, bad ticks),
+    fits: children started beforehand (`Fit`), one per expert. champion: the version to beat.
+    Raises InputRefused (too few events, bad ticks),
     ModelRefused (`parity`), DeviceMissing, TocsinError (`fit_died`, `fit_failed`).
     """
     progress("features and labels", 0, 1)
@@ -90,14 +91,14 @@ def train(
     probabilities, _ = Ensemble([ForestRuntime(served)], experts).blend(votes)
     margins = probabilities[split.validation, 1].astype(np.float64) - probabilities[split.validation, 2]
     buy, sell = thresholds(margins)
-    metrics = _compare(data, split, probabilities, registry)
+    metrics = _compare(data, split, probabilities, _bundle(registry, champion))
     manifest = _manifest(data, experts, Policy(buy, sell), moments, rules, metrics, fitted, _golden(data, split, probabilities))
     files = {name: content for f in fitted for name, content in
              ((f"{f.name}.npz", f.served), (f.library_file, f.library))}
     version = registry.publish(manifest, files, private)
     progress("calibration and comparison", 1, 1)
-    champion = metrics["against_champion"]
-    return Trained(version, metrics["against_prior"]["better"], champion["better"] if champion else None, metrics)
+    against = metrics["against_champion"]
+    return Trained(version, metrics["against_prior"]["better"], against["better"] if against else None, metrics)
 
 
 def _fit(fits: Sequence[Fit], data: Dataset, split: Split, progress: Progress) -> list[Fitted]:
@@ -117,13 +118,12 @@ def _fit(fits: Sequence[Fit], data: Dataset, split: Split, progress: Progress) -
     return fitted
 
 
-def _compare(data: Dataset, split: Split, probabilities: F32, registry: Registry) -> dict[str, Any]:
+def _compare(data: Dataset, split: Split, probabilities: F32, champion: Bundle | None) -> dict[str, Any]:
     """Scores on the test, and the verdicts against the prior of the training rows and against the champion."""
     test = split.test
     losses = row_losses(data.y[test], probabilities[test])
     base = np.broadcast_to(prior(data.y[split.train]), (len(test), 3))
     prior_losses = row_losses(data.y[test], base)
-    champion = _champion(registry)
     against_champion = None
     if champion is not None:
         unseen = data.event_ts[test] > champion.manifest.training.end
@@ -150,12 +150,12 @@ def _aucs(y: I64, p: F32) -> dict[str, float]:
     return {"neutral": auc(y == 0, p[:, 0]), "direction": auc(y[moved] > 0, p[moved, 1] - p[moved, 2])}
 
 
-def _champion(registry: Registry) -> Bundle | None:
+def _bundle(registry: Registry, champion: str | None) -> Bundle | None:
     """The present champion, if it can answer the same rows."""
-    if "champion" not in registry.aliases():
+    if champion is None:
         return None
     try:
-        bundle = load_bundle(registry, "champion")
+        bundle = load_bundle(registry, champion)
     except TocsinError:
         return None                            # a champion that can't answer isn't one; `models list` says why
     return bundle if bundle.manifest.features.fingerprint == FeatureSet.default().fingerprint else None

@@ -1,28 +1,33 @@
-"""`tocsin replay`: files in, signals out, by the very same pipeline."""
+"""`tocsin replay`: files or a log in, signals out, by the very same pipeline."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..arguments import column_map, stamp
 from ..config import Config
 from ..errors import UsageError
 from ..terminal import answer_json, line_json, note
 
+if TYPE_CHECKING:
+    from ..replay import Replayed
+
 EXAMPLE = "tocsin replay EURUSD.parquet --bundle champion --canonical --out signals.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", metavar="FILE", help="Parquet, CSV or NDJSON ticks")
-    parser.add_argument("--bundle", default="champion", metavar="V", help="version or alias (default champion)")
+    parser.add_argument("files", nargs="+", metavar="FILE|URL", help="Parquet, CSV or NDJSON ticks, answered by one bundle; or "
+                        "one log, answered as its own control records say")
+    parser.add_argument("--bundle", metavar="V", help="version or alias (default champion); files only")
     parser.add_argument("--out", metavar="F", help="write the signals here instead of stdout")
     parser.add_argument("--rejects", metavar="F", help="write what was refused here")
     parser.add_argument("--batch", type=int, default=4096, metavar="N",
                         help="ticks handed over at a time; the bytes are equal for every N")
-    parser.add_argument("--from", dest="start", metavar="T", 
-                        help="ns or RFC 3339: as if the bundle were activated there; earlier ticks only fill the windows")
+    parser.add_argument("--from", dest="start", metavar="T",
+                        help="ns or RFC 3339: earlier ticks only fill the windows, as if a file's bundle were activated here")
     parser.add_argument("--to", dest="end", metavar="T", help="ns or RFC 3339: stop before this stamp")
     parser.add_argument("--map", metavar="A=B,…", help="columns of the files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
     parser.add_argument("--canonical", action="store_true",
@@ -32,20 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     if args.batch < 1:
         raise UsageError("batch", f"--batch {args.batch}: at least 1", hint="leave it out for 4096")
-    from ..files import read_ticks
-    from ..registry.follow import load_for_files
-    from ..registry.store import Registry
-    from ..replay import replay
+    done, bundle = _of_log(args, config) if "://" in args.files[0] else _of_files(args, config)
+    signals, rejects = done.signals, done.rejects
     from ..wire.records import canonical, canonical_order
 
-    rules = config.rules()
-    bundle = load_for_files(Registry(config.registry_path, config.trust_path), rules, args.bundle)
-    ticks = read_ticks(args.files, rules, columns=column_map(args.map))
-    if args.end:
-        ticks = ticks[ticks.ts < stamp(args.end)]
-    done = replay(ticks, bundle, rules, batch=args.batch, start=stamp(args.start) if args.start else None,
-                  deployment=config.log.deployment)
-    signals, rejects = done.signals, done.rejects
     if args.canonical:
         signals = canonical_order(signals)
         rejects = [canonical(record) for record in rejects]
@@ -54,7 +49,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.out:
         _write(args.out, signals)
         if args.json:
-            answer_json(done.seen.summary() | {"bundle": bundle.version, "out": args.out})
+            answer_json(done.seen.summary() | {"bundle": bundle, "out": args.out})
     else:
         for record in signals:
             line_json(record)
@@ -62,6 +57,44 @@ def run(args: argparse.Namespace, config: Config) -> int:
     summary = done.seen.summary()
     note(f"{summary['ticks']:,} ticks, {len(signals):,} signals {summary['signals']}, refused {summary['rejected']}")
     return 0
+
+
+def _of_files(args: argparse.Namespace, config: Config) -> tuple[Replayed, str]:
+    from ..files import read_ticks
+    from ..instruments import Instruments
+    from ..registry.follow import load_for_files
+    from ..registry.store import Registry
+    from ..replay import replay
+
+    named = config.rules() if config.instruments else None
+    bundle = load_for_files(Registry(config.registry_path, config.trust_path), args.bundle or "champion", named)
+    rules = Instruments.from_dict(bundle.manifest.instruments)
+    ticks = read_ticks(args.files, rules, columns=column_map(args.map))
+    if args.end:
+        ticks = ticks[ticks.ts < stamp(args.end)]
+    start = stamp(args.start) if args.start else None
+    return replay(ticks, bundle, rules, batch=args.batch, start=start, deployment=config.log.deployment), bundle.version
+
+
+def _of_log(args: argparse.Namespace, config: Config) -> tuple[Replayed, None]:
+    from ..registry.store import Registry
+    from ..replay import replay_log
+    from ..transports import open_log
+    from ..wire.records import signal_decoder
+
+    if len(args.files) > 1 or args.bundle or args.map:
+        raise UsageError("replay_log", "a log is replayed alone, under the bundles it names",
+                         hint="leave out --bundle, --map and other sources")
+    log = open_log(args.files[0], deployment=config.log.deployment)
+    try:
+        done = replay_log(log, Registry(config.registry_path, config.trust_path), config.rules(), batch=args.batch)
+    finally:
+        log.close()
+    start, end = stamp(args.start) if args.start else 0, stamp(args.end) if args.end else 2**63
+    if args.start or args.end:
+        kept = [record for record in done.signals if start <= signal_decoder.decode(record).ts < end]
+        done = done._replace(signals=kept)
+    return done, None
 
 
 def _write(path: str, records: list[bytes]) -> None:

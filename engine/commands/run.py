@@ -12,7 +12,6 @@ EXAMPLE = "tocsin run engine --transport redis+embedded://.tocsin/log --warm yes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("engine",))
     parser.add_argument("--warm", nargs="+", default=[], metavar="FILE",
                         help="ticks that fill the state of partitions without a checkpoint; nothing is published for them")
     parser.add_argument("--map", metavar="A=B,…", help="columns of those files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")

@@ -18,13 +18,14 @@ from ..eventtime import WORDS as EVENT_WORDS
 from ..features import FeatureSet
 from ..features.moments import WORDS as MOMENT_WORDS
 from ..instruments import Instrument
+from ..registry.rollout import Settings
 from ..transports.base import KEPT, Log
 from ..types import START, Cursor, Entry, Kind, Position
 from .batch import MicroBatch
 from .policy import WORDS as POLICY_WORDS
 from .state import Partition
 
-FORMAT = 1
+FORMAT = 2
 
 EVERY_TICKS = 100_000
 EVERY_NS = 10_000_000_000
@@ -50,9 +51,15 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     """sha256 of the record at the cursor, "" at the start of the log."""
     last: tuple[Cursor, int]
     """Last position published when it was taken."""
-    k: int
+    records: int
+    """Of the partition's log, up to the cursor."""
+    followed: dict[str, int]
+    """The highest k followed, by verb."""
     bundle: tuple[str, str]
     """Version and digest of its manifest, empty before the first activation."""
+    settings: Settings
+    rules: dict[str, Any]
+    """How prices are counted where the settings don't say."""
     symbols: list[Symbol]
 
 
@@ -66,6 +73,29 @@ class Restored(NamedTuple):
 def fingerprint() -> str:
     """Of everything that gives the rows their meaning."""
     return f"{FeatureSet.default().fingerprint}.{FORMAT}.{EVENT_WORDS}.{MOMENT_WORDS}.{POLICY_WORDS}"
+
+
+class _Cursor(msgspec.Struct):
+    """Of a manifest only where it stands: any version's can be read so far."""
+
+    cursor: Cursor
+    followed: dict[str, int] = {}
+
+
+def oldest_cursor(manifests: list[bytes]) -> Cursor:
+    """Where the oldest of some checkpoints stands; START if one of them can't be read."""
+    try:
+        return min(msgspec.msgpack.decode(manifest, type=_Cursor).cursor for manifest in manifests)
+    except msgspec.DecodeError:
+        return START
+
+
+def oldest_k(manifests: list[bytes], verb: str) -> int:
+    """The lowest k of a verb that one of some checkpoints had followed; 0 if one of them can't be read."""
+    try:
+        return min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(verb, 0) for m in manifests), default=0)
+    except msgspec.DecodeError:
+        return 0
 
 
 class Checkpoints:
@@ -101,7 +131,7 @@ class Checkpoints:
         self._log.unstage(part.number, part.epoch, set().union(*kept))
         manifest = CheckpointManifest(
             FORMAT, self._log.identity, fingerprint(), part.epoch, image.cursor, self._digest(part.number, image.cursor),
-            (last.cursor, last.ordinal), image.k, image.bundle,
+            (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.settings, image.rules.to_dict(),
             [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
         )
         return msgspec.msgpack.encode(manifest)

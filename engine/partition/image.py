@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..instruments import Instrument
+from ..instruments import Instrument, Instruments
+from ..registry.rollout import Settings
 from ..types import Cursor
 
 
@@ -12,9 +13,14 @@ class Image(NamedTuple):
     """Copied when a batch is cut; the policy's rows join when the batch's answers have been decided."""
 
     cursor: Cursor
+    records: int
     instruments: list[Instrument]
     changed: dict[int, bytes]
     """Event time, features and moments of each symbol that moved since the last image, by its number."""
-    k: int
+    followed: dict[str, int]
+    """The highest k followed, by verb."""
     bundle: tuple[str, str]
     """Version and digest of the active bundle, empty before the first activation."""
+    settings: Settings
+    rules: Instruments
+    """How prices are counted where the settings don't say."""

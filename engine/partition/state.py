@@ -12,8 +12,11 @@ from ..eventtime import VERDICTS, EventTime
 from ..features.featureset import FeatureState, Rows
 from ..features.moments import MomentPicker
 from ..instruments import Instruments, SymbolTable
-from ..registry.bundle import Bundle
-from ..types import LAST_ORDINAL, NOWHERE, START, Cursor, Position, Refused, TickBatch
+from ..registry.bundle import Bundle, check_instruments
+from ..registry.follow import Change
+from ..registry.rollout import Activate, Settings
+from ..registry.settings import counted, overlay
+from ..types import I64, LAST_ORDINAL, NOWHERE, START, Cursor, Entry, Position, Refused, TickBatch
 from ..wire import ticks as wire
 from ..wire.records import Decisions
 from .batch import Asked, MicroBatch
@@ -32,16 +35,25 @@ class Partition:
     """One partition under one epoch."""
 
     def __init__(self, number: int, epoch: int, rules: Instruments) -> None:
+        """rules: how prices are counted until settings say otherwise."""
         self.number = number
         self.epoch = epoch
+        self.rules = rules
         self.symbols = SymbolTable(rules)
         self.event_time = EventTime()
         self.features = FeatureState()
         self.moments = MomentPicker()
         self.policy = PolicyState()
-        self.k = 0
+        self.followed: dict[str, int] = {}
+        """The highest k followed, by verb."""
+        self.active: Bundle | None = None
+        """The bundle of the last `activate` met, as it was trained."""
+        self.settings = Settings()
         self.bundle: Bundle | None = None
+        """The active bundle under the settings: what batches are answered by."""
         self.upto: Cursor = START
+        self.records = 0
+        """Records of the partition's log up to `upto`."""
         self.tail: Position = NOWHERE
         self.past: Iterator[Published] = iter(())
         self.ticks_since_image = 0
@@ -78,9 +90,9 @@ class Partition:
         return Asked(ticks[index], rows.matrix[index], rows.spread[index], rows.status[index], horizon, width)
 
     def add(
-        self, ticks: TickBatch, asked: Asked | None, refused: list[Refused], upto: Cursor, received: tuple[int, int]
+        self, ticks: TickBatch, asked: Asked | None, refused: list[Refused], entries: list[Entry], received: tuple[int, int]
     ) -> None:
-        """Whole records up to `upto` into the batch; what was published before is taken over, not asked again."""
+        """Whole records into the batch; what was published before is taken over, not asked again."""
         if asked:
             asked = self._after_tail(asked)
         if asked:
@@ -88,15 +100,16 @@ class Partition:
         self._refused += [item for item in refused if item.position > self.tail]
         if not self._received[0]:
             self._received = received
-        self.upto = upto
+        self.upto = entries[-1].cursor
+        self.records += len(entries)
         self.ticks_since_image += len(ticks)
-        self._touch(ticks)
+        self._touch(ticks.sid)
 
-    def _touch(self, ticks: TickBatch) -> None:
+    def _touch(self, sids: I64 | int) -> None:
         missing = len(self.symbols) - self._touched.size
         if missing > 0:
             self._touched = np.concatenate([self._touched, np.zeros(missing, np.bool_)])
-        self._touched[ticks.sid] = True
+        self._touched[sids] = True
 
     def _after_tail(self, asked: Asked) -> Asked | None:
         silent = _at_or_below(asked.ticks, self.tail)
@@ -124,7 +137,7 @@ class Partition:
         """Fill the state with ticks from elsewhere, asking nothing; the batch carries only the image."""
         taken, _ = self.admit(wire.renumber(ticks, self.symbols))
         self.features.update(taken)
-        self._touch(taken)
+        self._touch(taken.sid)
         return MicroBatch(self.number, self.epoch, None, None, [], self.upto, 0, 0, self._image())
 
     # ---- batches
@@ -152,8 +165,11 @@ class Partition:
         changed = {sid: self.snapshot(sid) for sid in np.flatnonzero(self._touched).tolist()}
         self._touched[:] = False
         self.ticks_since_image = 0
-        bundle = (self.bundle.version, self.bundle.digest) if self.bundle else ("", "")
-        return Image(self.upto, list(self.symbols.instruments), changed, self.k, bundle)
+        bundle = (self.active.version, self.active.digest) if self.active else ("", "")
+        return Image(
+            self.upto, self.records, list(self.symbols.instruments), changed, dict(self.followed), bundle, self.settings,
+            self.rules,
+        )
 
     def snapshot(self, sid: int) -> bytes:
         """Event time, features and moments of one symbol."""
@@ -172,9 +188,32 @@ class Partition:
 
     # ---- control records
 
-    def activate(self, k: int, bundle: Bundle) -> None:
-        """From this position on `bundle` answers. Call after `cut`: the batch before keeps its own."""
-        self.k, self.bundle = k, bundle
+    def follow(self, change: Change) -> None:
+        """From this position on the change holds. Call after `cut`: the batch before keeps its own bundle and settings.
+
+        Raises ModelRefused `instruments_differ` for a bundle that counts prices otherwise than this partition does.
+        """
+        body = change.control.body
+        if isinstance(body, Activate) and change.bundle:
+            check_instruments(change.bundle.manifest, counted(self.settings, self.rules))
+            self.active = change.bundle
+        elif isinstance(body, Settings):
+            self._settle(body)
+        self.followed[body.verb] = change.control.k
+        self.bundle = overlay(self.active, self.settings) if self.active else None
+
+    def _settle(self, settings: Settings) -> None:
+        """Go over to other settings; a symbol whose prices are counted otherwise from now on starts anew."""
+        self.settings = settings
+        for sid in self.symbols.recount(counted(settings, self.rules)):
+            for rows in (self.event_time.rows, self.features.rows, self.moments.rows):
+                rows.clear(sid)
+            self._touch(sid)
+
+    def passed(self, cursor: Cursor) -> None:
+        """A record that isn't ticks is done with."""
+        self.upto = cursor
+        self.records += 1
 
     def refuse(self, refused: Refused) -> None:
         """A record that isn't ticks and can't be followed."""

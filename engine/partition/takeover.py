@@ -12,9 +12,10 @@ import msgspec
 
 from ..instruments import Instruments
 from ..registry.bundle import Bundle
+from ..registry.settings import counted, overlay
 from ..transports.base import Log, Topic
 from ..types import SIDES, Position, TickBatch
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, Restored
 from .state import Partition, Published
 
 PAGE = 1000
@@ -29,29 +30,43 @@ _said = msgspec.json.Decoder(_Said)
 
 
 def take_over(
-    number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str, str], Bundle], rules: Instruments,
+    number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str, str], Bundle],
+    rules: Callable[[], Instruments],
     warm: Callable[[int], TickBatch | None],
 ) -> Partition:
-    """load: a verified bundle by version and digest. warm: ticks that fill the state of a partition that has no checkpoint yet.
+    """load: a verified bundle by version and digest. A partition without a checkpoint asks for the rest. rules: how prices
+    are counted from the log's first tick on. warm: ticks that fill the state.
 
     Raises TransportUnreachable (`checkpoint`, `readback` later on), ModelRefused, OwnershipLost.
     """
-    part = Partition(number, epoch, rules)
-    part.tail = log.tail(number)
-    restored = checkpoints.load(number, part.tail)
+    tail = log.tail(number)
+    restored = checkpoints.load(number, tail)
     if restored:
-        manifest = restored.manifest
-        for sid, (symbol, blob) in enumerate(zip(manifest.symbols, restored.blobs, strict=True)):
-            part.symbols.adopt(symbol.instrument)
-            part.restore(sid, blob)
-            part.policy.rows.restore(sid, symbol.policy)
-        part.upto = manifest.cursor
-        if manifest.k:
-            part.activate(manifest.k, load(*manifest.bundle))
+        part = Partition(number, epoch, Instruments.from_dict(restored.manifest.rules))
+        _put_back(part, restored, load)
     else:
+        part = Partition(number, epoch, rules())
+        extent = log.extent(number)
+        part.records = extent.appended - extent.kept       # what was trimmed before this deployment's time
+    part.tail = tail
+    if not restored:
         _warm_up(part, log, checkpoints, warm(number))
     part.past = _read_back(log, number, part.record_end, part.tail)
     return part
+
+
+def _put_back(part: Partition, restored: Restored, load: Callable[[str, str], Bundle]) -> None:
+    manifest = restored.manifest
+    part.settings = manifest.settings
+    part.symbols.recount(counted(manifest.settings, part.rules))
+    for sid, (symbol, blob) in enumerate(zip(manifest.symbols, restored.blobs, strict=True)):
+        part.symbols.restore(symbol.instrument)
+        part.restore(sid, blob)
+        part.policy.rows.restore(sid, symbol.policy)
+    part.upto, part.records, part.followed = manifest.cursor, manifest.records, manifest.followed
+    if manifest.bundle[0]:
+        part.active = load(*manifest.bundle)
+        part.bundle = overlay(part.active, part.settings)
 
 
 def _warm_up(part: Partition, log: Log, checkpoints: Checkpoints, ticks: TickBatch | None) -> None:

@@ -99,11 +99,10 @@ def _replay_golden(manifest: Manifest, ensemble: Ensemble) -> None:
         )
 
 
-def check_features(manifest: Manifest, fingerprint: str, instruments: Instruments) -> None:
-    """Whether this engine computes and counts what the bundle was trained on.
+def check_features(manifest: Manifest, fingerprint: str) -> None:
+    """Whether this engine computes what the bundle was trained on, and asks when it wants to be asked.
 
-    fingerprint: of the engine's own features. Raises ModelRefused `features_differ`, `moments_unknown`,
-    `instruments_differ`.
+    fingerprint: of the engine's own features. Raises ModelRefused `features_differ`, `moments_unknown`.
     """
     if manifest.moments.kind not in KINDS:
         raise ModelRefused(
@@ -117,11 +116,15 @@ def check_features(manifest: Manifest, fingerprint: str, instruments: Instrument
             f"bundle {manifest.version} was trained on features {trained}, this engine computes {fingerprint}",
             hint="run the engine version that trained it, or train again with this one",
         )
-    difference = _first_difference(manifest.instruments, instruments)
+
+
+def check_instruments(manifest: Manifest, rules: Instruments) -> None:
+    """Whether prices are counted as in training. Raises ModelRefused `instruments_differ`."""
+    difference = _first_difference(manifest.instruments, rules)
     if difference:
         raise ModelRefused(
-            "instruments_differ", f"bundle {manifest.version} counts prices otherwise than this engine: {difference}",
-            hint="set `[instruments]` as it was in training, or train again under the present rules",
+            "instruments_differ", f"bundle {manifest.version} counts prices otherwise than this log: {difference}",
+            hint="train again under the present rules, or change them: tocsin settings set instruments=file",
         )
 
 

@@ -1,67 +1,93 @@
-"""Following control records: from a copy met in a partition to the bundle that answers from there on."""
+"""Following control records: from a copy met in a partition to what holds from there on."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
+from ..errors import InputRefused
 from ..features import FeatureSet
 from ..instruments import Instruments
-from ..transports.base import Log
 from ..types import Entry
-from . import rollout, signing
-from .bundle import Bundle, check_features, load_bundle
+from .bundle import Bundle, check_features, check_instruments, load_bundle
+from .controls import Controls
+from .rollout import Activate, Control
+from .staging import Staging
 from .store import Registry
+
+
+class Change(NamedTuple):
+    """A control record to follow; `bundle` is the one an `activate` names."""
+
+    control: Control
+    bundle: Bundle | None
+
+    @property
+    def version(self) -> str | None:
+        """The bundle that answers from here on; None if that stays as it was."""
+        return self.bundle.version if self.bundle else None
 
 
 class Following(Protocol):
     """Who says what a control record means, and has the bundles."""
 
-    def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle] | None: ...
+    def follow(self, entry: Entry, followed: Mapping[str, int]) -> Change | None: ...
 
     def load(self, version: str, digest: str) -> Bundle: ...
 
 
 class Follower(Following):
-    """Loads and keeps the bundles that the log's control records name. One per engine."""
+    """Follows a log's control records; bundles come from staging."""
 
-    def __init__(self, log: Log, registry: Registry, rules: Instruments) -> None:
-        self._log = log
-        self._registry = registry
-        self._rules = rules
-        self._fingerprint = FeatureSet.default().fingerprint
-        self._bundles: dict[str, Bundle] = {}
+    def __init__(self, controls: Controls, staging: Staging) -> None:
+        self._controls = controls
+        self._staging = staging
 
-    def has_something_to_follow(self) -> bool:
-        """Whether the log holds a control record of this deployment."""
-        verify = partial(signing.verify, self._registry.public_key())
-        return rollout.newest(dict(self._log.controls()), self._log.identity, self._log.deployment, verify) is not None
+    def staged(self, entry: Entry, followed: Mapping[str, int]) -> bool:
+        """Whether a copy can be followed without waiting for a bundle. Raises ModelRefused if it never can."""
+        try:
+            control = self._controls.check(entry, followed)
+        except InputRefused:
+            return True
+        if control is None or not isinstance(control.body, Activate):
+            return True
+        return self._staging.ready(control.body.version, control.body.manifest)
 
-    def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle] | None:
-        """(k, the bundle that answers after this record), or None if it changes nothing.
+    def follow(self, entry: Entry, followed: Mapping[str, int]) -> Change | None:
+        """What holds after this record, or None if it changes nothing.
 
         Raises InputRefused for a copy that doesn't hold, ModelRefused for one that holds and can't be answered.
         """
-        control = rollout.check(
-            entry.payload, dict(self._log.controls()), self._log.identity, self._log.deployment,
-            partial(signing.verify, self._registry.public_key()), followed,
-        )
+        control = self._controls.check(entry, followed)
         if control is None:
             return None
-        return control.k, self.load(control.body.version, control.body.manifest)
+        body = control.body
+        return Change(control, self.load(body.version, body.manifest) if isinstance(body, Activate) else None)
 
     def load(self, version: str, digest: str) -> Bundle:
-        """A verified bundle of this engine's features and instruments. Raises ModelRefused."""
-        bundle = self._bundles.get(version)
-        if bundle is None or digest != bundle.digest:
-            bundle = load_bundle(self._registry, version, digest)
-            check_features(bundle.manifest, self._fingerprint, self._rules)
-            self._bundles[version] = bundle
+        """The bundle, staged before or loaded now. Raises ModelRefused."""
+        return self._staging.get(version, digest)
+
+
+def staging_of(registry: Registry) -> Staging:
+    """Bundles of a registry that this engine's features can answer."""
+    fingerprint = FeatureSet.default().fingerprint
+
+    def load(version: str, digest: str) -> Bundle:
+        bundle = load_bundle(registry, version, digest)
+        check_features(bundle.manifest, fingerprint)
         return bundle
 
+    return Staging(load)
 
-def load_for_files(registry: Registry, rules: Instruments, name: str) -> Bundle:
-    """A bundle for a run without a log, by version or alias. Raises ModelRefused, UsageError."""
+
+def load_for_files(registry: Registry, name: str, rules: Instruments | None = None) -> Bundle:
+    """A bundle for a run without a log, by version or alias; `rules`: refused where it counts otherwise.
+
+    Raises ModelRefused, UsageError.
+    """
     bundle = load_bundle(registry, name)
-    check_features(bundle.manifest, FeatureSet.default().fingerprint, rules)
+    check_features(bundle.manifest, FeatureSet.default().fingerprint)
+    if rules is not None:
+        check_instruments(bundle.manifest, rules)
     return bundle

@@ -2,7 +2,8 @@
 
 A change is one record, appended once to `models`; its place there is k. The same bytes are then copied into every
 tick partition, so that each partition has a position from which the change holds. Copies may be repeated, may be
-missing for a while, may be forged: `check` says which of them an owner follows.
+missing for a while, may be forged: `check` says which of them an owner follows. In a partition the highest k of each
+verb counts. `prepare` is never copied: it asks the engines to make a bundle ready for the `activate` that may come.
 
 The signature covers everything but k, which only the append decides; the nonce stands in for it: a record that was
 signed once counts once, at the first k that holds it. It also covers the log's identity and the deployment, so that
@@ -11,8 +12,8 @@ a record can't be carried to another log or from paper to live.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -29,6 +30,8 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _DOMAIN = "tocsin control 1"
 """First among the signed words: what was signed as something else can't be taken for a control record."""
 
+_NOTHING: Mapping[Any, Any] = {}
+
 Nonce = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes], bool]
@@ -44,10 +47,46 @@ class Activate(Struct, frozen=True, forbid_unknown_fields=True):
     manifest: Sha256
 
 
-Body: TypeAlias = Activate
+class Prepare(Struct, frozen=True, forbid_unknown_fields=True):
+    """Have this bundle ready: it may be activated soon."""
+
+    verb: ClassVar[str] = "prepare"
+
+    version: str
+    manifest: Sha256
+
+
+class PolicyRules(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What of a bundle's policy (manifest.Policy) is overruled; the rest stays the bundle's."""
+
+    buy: float | None = None
+    sell: float | None = None
+    hysteresis: Annotated[float, Meta(ge=0, le=1)] | None = None
+    cooldown_s: Annotated[float, Meta(ge=0)] | None = None
+    max_spread: Annotated[float, Meta(gt=0)] | None = None
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """From here on these rules lie over whatever bundle answers. Whole: what an earlier record said is gone.
+
+    weights: of experts by name, relative to each other; experts it doesn't name keep the bundle's.
+    instruments: as Instruments.to_dict gives them; a symbol that is counted otherwise than before starts anew.
+    """
+
+    verb: ClassVar[str] = "settings"
+
+    policy: PolicyRules = PolicyRules()
+    weights: dict[str, Annotated[float, Meta(ge=0)]] = {}
+    instruments: dict[str, Any] | None = None
+
+
+Body: TypeAlias = Activate | Prepare | Settings
 """The union of all verbs' bodies; each names its verb."""
 
-_BODIES: dict[str, type[Body]] = {body.verb: body for body in (Activate,)}
+_BODIES: dict[str, type[Body]] = {body.verb: body for body in (Activate, Prepare, Settings)}
+
+COPIED = (Activate.verb, Settings.verb)
+"""The verbs whose records are copied into every tick partition."""
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +119,28 @@ class _Nonce(Struct):
     nonce: str
 
 
+class Models:
+    """What lies in `models`: the payload by k, and where each nonce was used first."""
+
+    def __init__(self, payloads: Mapping[int, bytes] = _NOTHING) -> None:
+        self.payloads: dict[int, bytes] = {}
+        self._first_use: dict[str, int] = {}
+        for k in sorted(payloads):
+            self.add(k, payloads[k])
+
+    def add(self, k: int, payload: bytes) -> None:
+        """k rises from call to call."""
+        self.payloads[k] = payload
+        nonce = _nonce(payload)
+        if nonce is not None:
+            self._first_use.setdefault(nonce, k)
+
+    def earlier(self, k: int, nonce: str) -> int | None:
+        """The place before k that used the nonce."""
+        first = self._first_use.get(nonce, k)
+        return first if first < k else None
+
+
 def signed_bytes(
     identity: str, deployment: str, verb: str, body: Body | Raw, by: str, comment: str, nonce: str
 ) -> bytes:
@@ -96,13 +157,14 @@ def make(
 
 
 def check(
-    copy: bytes, models: Mapping[int, bytes], identity: str, deployment: str, verify: Verify, followed: int = 0
+    copy: bytes, models: Models, identity: str, deployment: str, verify: Verify,
+    followed: Mapping[str, int] = _NOTHING,
 ) -> Control | None:
     """What a copy in a partition means: a Control to follow from this position on, or None.
 
-    models: payload by k, read after the copy was (a record is in `models` before its first copy).
-    followed: the highest k followed in this partition. None: nothing to do, since the copy is another deployment's,
-    or repeats what was followed or overtaken.
+    models: read after the copy was (a record is in `models` before its first copy).
+    followed: the highest k followed in this partition, by verb. None: nothing to do, since the copy is another
+    deployment's, of a verb that isn't copied, or repeats what was followed or overtaken.
 
     Raises InputRefused for a copy that doesn't hold and must change nothing: `control_malformed`; `control_unknown`
     (`models` doesn't hold these bytes at k); `control_replayed` (its nonce was used before); `control_signature`
@@ -113,8 +175,46 @@ def check(
     if envelope.deployment != deployment:
         return None
     _authenticate(copy, envelope, models, identity, verify)        # also what repeats: a forgery must not pass as one
-    if envelope.k <= followed:
+    if envelope.verb == Prepare.verb or envelope.k <= followed.get(envelope.verb, 0):
         return None
+    return _read(envelope)
+
+
+def holding(models: Models, identity: str, deployment: str, verify: Verify, after: int = 0) -> Iterator[Control]:
+    """The deployment's records above place `after` that hold, k rising; what doesn't hold is passed over.
+
+    Raises ModelRefused `control_newer`, as `check` does.
+    """
+    for k, payload in models.payloads.items():
+        if k <= after:
+            continue
+        try:
+            envelope = _open(payload)
+            if envelope.deployment != deployment or envelope.k != k:
+                continue
+            _authenticate(payload, envelope, models, identity, verify)
+        except InputRefused:
+            continue
+        yield _read(envelope)
+
+
+def deployments(models: Models) -> set[str]:
+    """Whose records there are, holding or not."""
+    found = set()
+    for payload in models.payloads.values():
+        try:
+            found.add(_open(payload).deployment)
+        except InputRefused:
+            continue
+    return found
+
+
+def newest(models: Models, identity: str, deployment: str, verify: Verify) -> dict[str, Control]:
+    """By verb the record of the highest k that holds for this deployment; those of COPIED must stand in every partition."""
+    return {control.verb: control for control in holding(models, identity, deployment, verify)}
+
+
+def _read(envelope: _Envelope) -> Control:
     try:
         body = msgspec.json.decode(envelope.body, type=_BODIES[envelope.verb])
     except (KeyError, *_UNREADABLE):
@@ -128,20 +228,6 @@ def check(
     )
 
 
-def newest(models: Mapping[int, bytes], identity: str, deployment: str, verify: Verify) -> int | None:
-    """The highest k whose record holds for this deployment: the one that must stand in every partition."""
-    for k in sorted(models, reverse=True):
-        try:
-            envelope = _open(models[k])
-            if envelope.deployment != deployment or envelope.k != k:
-                continue
-            _authenticate(models[k], envelope, models, identity, verify)
-        except InputRefused:
-            continue
-        return k
-    return None
-
-
 def _open(payload: bytes) -> _Envelope:
     try:
         return msgspec.json.decode(payload, type=_Envelope)
@@ -150,12 +236,12 @@ def _open(payload: bytes) -> _Envelope:
 
 
 def _authenticate(
-    payload: bytes, envelope: _Envelope, models: Mapping[int, bytes], identity: str, verify: Verify
+    payload: bytes, envelope: _Envelope, models: Models, identity: str, verify: Verify
 ) -> None:
     k = envelope.k
-    if models.get(k) != payload:
+    if models.payloads.get(k) != payload:
         raise InputRefused("control_unknown", f"`models` doesn't hold this control record at {k}", hint=_HINT)
-    earlier = next((j for j in sorted(models) if j < k and _nonce(models[j]) == envelope.nonce), None)
+    earlier = models.earlier(k, envelope.nonce)
     if earlier is not None:
         raise InputRefused("control_replayed", f"control record {k} plays record {earlier} again", hint=_HINT)
     message = signed_bytes(

@@ -4,6 +4,7 @@
     REG/<version>/manifest.sig    Ed25519 over the bytes of manifest.json, 64 bytes
     REG/<version>/…               the files, plain names only
     REG/aliases/<name>            the version a name stands for, as text
+    REG/decisions/<version>.json  what the trainer decided about it (decisions.py)
     REG/.tmp-<random>             being written; what a crash left there means nothing to anybody
 
 Nothing of a version is believed, or shown, before its signature has been checked against the trusted key: a key that
@@ -160,6 +161,13 @@ class Registry:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+    def remove(self, version: str) -> None:
+        """Take a version away whole. Whoever must not miss it asks `prune` first."""
+        temporary = self.folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        with suppress(FileNotFoundError):
+            (self.folder / version).rename(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
         for path in self.folder.glob(f"{_TEMPORARY}*"):

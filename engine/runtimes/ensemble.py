@@ -7,7 +7,8 @@ kernel does both, so that the same votes give the same bits everywhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -95,6 +96,19 @@ class Ensemble:
         total = math.fsum(expert.weight for expert in experts)
         self._check(experts, total)
         self._weight = np.array([expert.weight / total for expert in experts], np.float64)
+
+    def weighted(self, weights: Mapping[str, float]) -> Ensemble:
+        """The same experts under other weights, relative to each other; those not named keep theirs.
+
+        Where all would be 0 the weights stay as they are.
+        """
+        wanted = [weights.get(name, own) for name, own in zip(self.experts, self._weight.tolist(), strict=True)]
+        total = math.fsum(wanted)
+        if not weights or total <= 0.0:
+            return self
+        other = copy(self)
+        other._weight = np.array([weight / total for weight in wanted], np.float64)
+        return other
 
     def raw(self, X: F32) -> F32:
         """(n, F) float32 -> (n, k, 3) float32: every expert's own probabilities, in the manifest's order."""

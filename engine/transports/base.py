@@ -2,8 +2,8 @@
 
 Who calls what, when. Producers call `append`, at any time, from any process. Whoever holds the private key calls
 `append_control` and then `append(kind=Kind.CONTROL)` for every partition. An engine calls `claim` and gets an epoch;
-from then on, and only until a call raises OwnershipLost, it may call `beat`, `stage`, `publish`, `unstage` with that
-epoch. After OwnershipLost it never writes to that partition again. `read` and everything a reader calls needs no
+from then on, and only until a call raises OwnershipLost, it may call `beat`, `stage`, `publish`, `unstage`, `trim`
+with that epoch. After OwnershipLost it never writes to that partition again. `read` and everything a reader calls needs no
 ownership. `close` is the last call; a closed log answers nothing.
 
 What holds, whatever the transport (tests/contract/test_transport.py asks every one of them):
@@ -48,6 +48,21 @@ class Ownership(NamedTuple):
     beat: int
 
 
+class Extent(NamedTuple):
+    """How much of a partition's tick log there is."""
+
+    first: Cursor
+    """Of the oldest record still kept; START where there is none."""
+    last: Cursor
+    """Of the newest record ever appended; START where there is none."""
+    appended: int
+    """Records ever appended, those trimmed since included."""
+    kept: int
+    """Records not trimmed yet."""
+    bytes: int
+    """What the partition's ticks, and what the deployment published about them, take: an estimate by sampling."""
+
+
 class Log(ABC):
     """One log of `partitions` partitions, seen by one deployment."""
 
@@ -66,12 +81,26 @@ class Log(ABC):
     # ---- control records: the one partition of `models`
 
     @abstractmethod
-    def controls(self) -> list[tuple[int, bytes]]:
-        """Every record of `models` after the log's identity: (k, payload), k rising from 2."""
+    def controls(self, after: int = 1) -> list[tuple[int, bytes]]:
+        """Every record of `models` after place `after`: (k, payload), k rising; the log's identity at 1 is no record."""
 
     @abstractmethod
     def append_control(self, k: int, payload: bytes) -> bool:
         """Store a record at exactly k, which must be the next free one. False: somebody else took k first."""
+
+    # ---- the board: what processes say of themselves, seen by every process and every deployment of the log
+
+    @abstractmethod
+    def post(self, name: str, payload: bytes) -> None:
+        """Say something under a name, in place of what was said under it before."""
+
+    @abstractmethod
+    def posts(self, prefix: str = "") -> dict[str, bytes]:
+        """What is said, by name, where the name begins with `prefix`."""
+
+    @abstractmethod
+    def unpost(self, name: str) -> None:
+        """Take back what was said under a name, if anything was."""
 
     # ---- the owner of a partition
 
@@ -119,7 +148,19 @@ class Log(ABC):
     def unstage(self, partition: int, epoch: int, keep: Iterable[str]) -> None:
         """Forget every blob of the partition that isn't in `keep`. Raises OwnershipLost."""
 
+    @abstractmethod
+    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> int:
+        """Forget the oldest tick records, about `most` of them, none at or after `before`; returns how many.
+
+        What the deployment published about forgotten records is forgotten with them, the newest record of each topic
+        excepted (it is the tail). May forget fewer than asked (storage comes in blocks). Raises OwnershipLost.
+        """
+
     # ---- readers
+
+    @abstractmethod
+    def extent(self, partition: int) -> Extent:
+        """How much of the partition there is; cheap enough to be asked once a second."""
 
     @abstractmethod
     def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:

@@ -2,12 +2,15 @@
 
 Keys of a partition, all under one hash tag: streams `ticks.{p}`, `signals.<deployment>.{p}`,
 `rejects.<deployment>.{p}`, hash `owner.<deployment>.{p}`, list `checkpoints.<deployment>.{p}`, hash
-`blobs.<deployment>.{p}`. One stream `models`, whose record 1-0 says what the log is and whose record k-0 is control
-record k. A tick's cursor is its id; what is published about it has the id `ms-(seq·2³²+ordinal)`, so that a position
+`blobs.<deployment>.{p}`, number `trimmed.{p}` of tick records forgotten. One stream `models`, whose record 1-0 says
+what the log is and whose record k-0 is control record k. One hash `board`. A tick's cursor is its id; what is published about it has the id `ms-(seq·2³²+ordinal)`, so that a position
 is an id and Redis itself refuses repeats. Ids have 64 bits: never a number in Lua, whose numbers have 53.
 
 A write whose outcome is unknown (a time-out, a lost connection) is never sent again. Scripts are sent whole (EVAL):
 measured no slower than by digest, and then a server that has forgotten its scripts needn't be noticed.
+
+Streams are trimmed by whole blocks (`stream-node-max-entries`, 100 records unless set, or `stream-node-max-bytes`):
+the rest of a block waits until all of it may go, and a `trim` of fewer records than a block has forgets none.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from redis.exceptions import ResponseError
 from ..errors import InputRefused, TransportUnreachable, UsageError
 from ..redis_server import EmbeddedServer, with_server
 from ..types import LAST_ORDINAL, NOWHERE, Cursor, Entry, Kind, Position
-from .base import KEPT, Log, Ownership, Record, Topic
+from .base import KEPT, Extent, Log, Ownership, Record, Topic
 from .redis_client import Client
 
 T = TypeVar("T")
@@ -43,6 +46,12 @@ DEPTH = 2
 CHUNK = 256 * 1024
 """bytes, about: what one script writes of blobs or ticks, so that nobody else waits long for the server."""
 
+SWEEP = 10_000
+"""Published records of a topic that one `trim` forgets at most: a millisecond or two of the server's time."""
+
+SAMPLES = 64
+"""Blocks of a stream looked at to estimate what all of them take."""
+
 EMBEDDED = "redis+embedded://"
 
 _FIELD = {Kind.TICKS: b"t", Kind.CONTROL: b"c"}
@@ -54,9 +63,7 @@ if mine < held then return redis.error_reply('FENCED ' .. KEYS[1] .. ' ' .. held
 if mine > held then redis.call('HSET', KEYS[1], 'epoch', mine) end
 """
 
-# ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, records per topic, then id and payload each.
-# Scripts don't roll back: everything is checked before the first write. The checkpoint comes last.
-_PUBLISH = _FENCE + """
+_ABOVE = """
 local function above(a, b)
   local am, as = string.match(a, '(%d+)-(%d+)')
   local bm, bs = string.match(b, '(%d+)-(%d+)')
@@ -64,6 +71,11 @@ local function above(a, b)
   if #am == #bm then return am > bm end
   return #am > #bm
 end
+"""
+
+# ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, records per topic, then id and payload each.
+# Scripts don't roll back: everything is checked before the first write. The checkpoint comes last.
+_PUBLISH = _FENCE + _ABOVE + """
 local tail = '0-0'
 for k = 3, #KEYS do
   local newest = redis.call('XREVRANGE', KEYS[k], '+', '-', 'COUNT', 1)[1]
@@ -103,6 +115,41 @@ _BEAT = _FENCE + "return redis.call('HINCRBY', KEYS[1], 'beat', 1)"
 _STAGE = _FENCE + "for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end return 1"
 
 _UNSTAGE = _FENCE + "for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end return 1"
+
+# KEYS: owner, ticks, trimmed, then the topics. ARGV: epoch, id that stays, records of ticks, records per topic at most.
+# What was published about the first record kept begins at ms-(seq * 2^32): the only product of this script, whose
+# first factor has 32 bits (nothing is published about a higher one), so that a number of 53 holds it exactly.
+_TRIM = _FENCE + _ABOVE + """
+local gone = 0
+if ARGV[3] ~= '0' then gone = redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[2], 'LIMIT', ARGV[3]) end
+if gone > 0 then redis.call('INCRBY', KEYS[3], gone) end
+local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+local ms, seq = string.match(first and first[1] or ARGV[2], '(%d+)-(%d+)')
+local floor = string.format('%s-%.0f', ms, math.min(tonumber(seq), LAST_ORDINAL) * 4294967296)
+for k = 4, #KEYS do
+  local newest = redis.call('XREVRANGE', KEYS[k], '+', '-', 'COUNT', 1)[1]
+  if newest then
+    local from = above(newest[1], floor) and floor or newest[1]
+    redis.call('XTRIM', KEYS[k], 'MINID', '~', from, 'LIMIT', ARGV[4])
+  end
+end
+return gone
+""".replace("LAST_ORDINAL", str(LAST_ORDINAL))
+
+# KEYS: ticks, trimmed, then the topics. XINFO names its fields: versions differ in their order.
+_EXTENT = """
+local about, bytes = {}, 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local fields = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #fields, 2 do about[fields[i]] = fields[i + 1] end
+end
+for k = 1, #KEYS do bytes = bytes + (redis.call('MEMORY', 'USAGE', KEYS[k], 'SAMPLES', ARGV[1]) or 0) end
+local first = about['first-entry']
+return {
+  first and first[1] or '0-0', about['last-generated-id'] or '0-0',
+  redis.call('GET', KEYS[2]) or '0', about['length'] or 0, bytes
+}
+"""
 
 _APPEND = """
 local ids = {}
@@ -192,6 +239,7 @@ class RedisLog(Log):
         self.deployment = deployment
         prefix = prefix or self._client.prefix
         self._models = f"{prefix}models".encode()
+        self._board = f"{prefix}board".encode()
 
         mine = secrets.token_hex(16)
         try:
@@ -214,7 +262,7 @@ class RedisLog(Log):
         def keys(topic: str) -> list[bytes]:
             return [f"{prefix}{topic}.{{{p}}}".encode() for p in range(self.partitions)]
 
-        self._ticks = keys("ticks")
+        self._ticks, self._trimmed = keys("ticks"), keys("trimmed")
         self._owner, self._checkpoints, self._blobs = (
             keys(f"{what}.{deployment}") for what in ("owner", "checkpoints", "blobs")
         )
@@ -233,8 +281,8 @@ class RedisLog(Log):
 
     # ---- control records
 
-    def controls(self) -> list[tuple[int, bytes]]:
-        answer = self._ask("XRANGE", self._models, "2-0", "+")
+    def controls(self, after: int = 1) -> list[tuple[int, bytes]]:
+        answer = self._ask("XRANGE", self._models, b"%d-0" % (max(after, 1) + 1), "+")
         return [(_cursor(ident)[0], fields[1]) for ident, fields in answer]
 
     def append_control(self, k: int, payload: bytes) -> bool:
@@ -243,6 +291,19 @@ class RedisLog(Log):
             raise InputRefused("control_order", f"control record {k} would leave a hole",
                                hint=f"{free} is the next: read `controls` again")
         return bool(k == free)
+
+    # ---- the board
+
+    def post(self, name: str, payload: bytes) -> None:
+        self._ask("HSET", self._board, name, payload)
+
+    def posts(self, prefix: str = "") -> dict[str, bytes]:
+        answer = self._ask("HGETALL", self._board)
+        posts = {name.decode(): payload for name, payload in zip(answer[::2], answer[1::2], strict=True)}
+        return {name: payload for name, payload in posts.items() if name.startswith(prefix)}
+
+    def unpost(self, name: str) -> None:
+        self._ask("HDEL", self._board, name)
 
     # ---- the owner of a partition
 
@@ -335,7 +396,21 @@ class RedisLog(Log):
         for chunk in _chunks(doomed, len):
             self._ask("EVAL", _UNSTAGE, 2, self._owner[partition], self._blobs[partition], epoch, *chunk)
 
+    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> int:
+        keys = (self._owner[partition], *self._counted(partition))
+        return int(self._ask("EVAL", _TRIM, len(keys), *keys, epoch, b"%d-%d" % before, max(most, 0), SWEEP))
+
     # ---- readers
+
+    def extent(self, partition: int) -> Extent:
+        keys = self._counted(partition)
+        first, last, trimmed, kept, size = self._ask("EVAL", _EXTENT, len(keys), *keys, SAMPLES)
+        return Extent(_cursor(first), _cursor(last), int(trimmed) + kept, kept, size)
+
+    def _counted(self, partition: int) -> list[bytes]:
+        """The partition's ticks, the count of those forgotten, and its topics."""
+        topics = (self._topics[topic][partition] for topic in Topic)
+        return [self._ticks[partition], self._trimmed[partition], *topics]
 
     def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
         if not after:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InputRefused, OwnershipLost, TocsinError, TransportUnreachable
 from engine.transports import create_log, open_log
-from engine.transports.base import KEPT, Log, Ownership, Record, Topic
+from engine.transports.base import KEPT, Extent, Log, Ownership, Record, Topic
 from engine.transports.memory import MemoryLog
 from engine.types import LAST_ORDINAL, NOWHERE, START, Cursor, Kind, Position
 
@@ -27,6 +27,9 @@ SIGNALS, REJECTS = Topic.SIGNALS, Topic.REJECTS
 
 one_server = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 fresh = itertools.count()
+
+BLOCK = 100
+"""Records that a storage may keep together: up to so many fewer than asked are forgotten."""
 
 
 def at(major: int, minor: int = 1, ordinal: int = 0) -> Position:
@@ -53,6 +56,22 @@ def publish(
 ) -> None:
     log.publish(partition, epoch, list(records), checkpoint)
     log.settle()
+
+
+def stored(log: Log, partition: int = 0) -> list[Cursor]:
+    """The cursors of all ticks there are, as read from the start."""
+    cursors: list[Cursor] = []
+    while entries := log.read({partition: cursors[-1] if cursors else START}, 1000):
+        cursors += [entry.cursor for entry in entries[partition]]
+    return cursors
+
+
+def forget(log: Log, epoch: int, before: Cursor, partition: int = 0) -> int:
+    """Trim until nothing goes any more."""
+    total = 0
+    while gone := log.trim(partition, epoch, before, 10_000):
+        total += gone
+    return total
 
 
 def visible(log: Log, partition: int = 0) -> dict[str, Any]:
@@ -225,6 +244,35 @@ def test_control_records_are_numbered_without_holes(log: Log) -> None:
     assert log.controls() == [(2, b"two"), (3, b"three")]
 
 
+def test_control_records_are_read_on_from_a_place(door: Door) -> None:
+    log, reader = door(), door("paper")
+    records = [(k, b"%d" % k) for k in range(2, 14)]
+    for k, payload in records:
+        assert log.append_control(k, payload)
+    for after in range(15):
+        assert reader.controls(after) == [record for record in records if record[0] > after]
+
+
+# ---- the board
+
+
+def test_what_is_posted_is_seen_by_all_until_it_is_taken_back(door: Door) -> None:
+    log, other = door(), door("paper")
+    assert other.posts() == {}
+    log.post("hold.a", b"1")
+    log.post("hold.é*", b"\x00\r\n")
+    log.post("staged.main.a", b"")
+    other.post("hold.a", b"2")
+    for each in (log, other):
+        assert each.posts() == {"hold.a": b"2", "hold.é*": b"\x00\r\n", "staged.main.a": b""}
+        assert each.posts("hold.") == {"hold.a": b"2", "hold.é*": b"\x00\r\n"}
+        assert each.posts("hold.*") == each.posts("old") == {}
+    other.unpost("hold.é*")
+    other.unpost("hold.é*")
+    other.unpost("hold")
+    assert log.posts() == {"hold.a": b"2", "staged.main.a": b""}
+
+
 def test_a_number_raced_for_is_won_once(door: Door) -> None:
     def write(log: Log, name: bytes, won: list[tuple[int, bytes]]) -> None:
         for i in range(25):
@@ -317,6 +365,7 @@ def test_a_zombie_can_write_nothing(door: Door) -> None:
         lambda: zombie.beat(0, old),
         lambda: zombie.stage(0, old, {"blob": b"2", "more": b"3"}),
         lambda: zombie.unstage(0, old, []),
+        lambda: zombie.trim(0, old, (9, 9), 1000),
         lambda: publish(zombie, old, [signal(at(2))]),
         lambda: publish(zombie, old, [], b"ck2"),
     ]
@@ -552,6 +601,146 @@ def test_blobs_are_kept_by_name_until_nobody_names_them(door: Door) -> None:
     assert reader.staged(0, []) == []
 
 
+# ---- how much there is, and trimming
+
+
+def test_of_an_empty_partition_there_is_nothing(log: Log) -> None:
+    assert log.extent(0) == Extent(START, START, 0, 0, 0)
+    assert log.trim(0, owned(log), (9, 9), 1000) == 0
+    assert log.extent(0)[:4] == (START, START, 0, 0)
+
+
+def test_the_oldest_are_forgotten_about_as_many_as_asked(log: Log) -> None:
+    cursors = log.append(0, [b"%d" % n for n in range(1000)])
+    log.append(1, [b"x"] * 500)
+    epoch = owned(log)
+    for most in (0, 300, 450):
+        there = stored(log)
+        gone = log.trim(0, epoch, cursors[-1], most)
+        assert max(most - BLOCK, -1) < gone <= most
+        assert stored(log) == there[gone:]
+    first = stored(log)[0]
+    assert log.entry(0, cursors[0]) is None
+    assert log.entry(0, first)
+    for after in (cursors[0], START):                     # somebody who stands before the first record kept
+        assert log.read({0: after}, 1)[0][0].cursor == first
+    assert len(stored(log, 1)) == 500
+
+
+def test_nothing_is_forgotten_that_is_held(log: Log) -> None:
+    epoch = owned(log)
+    cursors = log.append(0, [b"x"] * 1000)
+    for n in (0, 1, 450, 451, 999):
+        forget(log, epoch, cursors[n])
+        assert cursors[max(n - BLOCK, 0)] <= stored(log)[0] <= cursors[n]
+
+
+@one_server
+@given(steps=st.lists(st.tuples(st.integers(1, 400), st.floats(0, 1), st.integers(0, 500)), min_size=1, max_size=5))
+def test_the_extent_is_what_was_appended_and_what_is_read(log: Log, steps: list[tuple[int, float, int]]) -> None:
+    epoch = owned(log, 1)
+    for count, part, most in steps:
+        last = log.append(1, [b"x" * 50] * count)[-1]
+        before = log.extent(1)
+        there = stored(log, 1)
+        assert before[:4] == (there[0], last, before.appended, len(there))
+        held = there[int(part * (len(there) - 1))]
+        gone = log.trim(1, epoch, held, most)
+        assert 0 <= gone <= most
+        assert stored(log, 1) == there[gone:]
+        assert there[gone] <= held
+        assert log.extent(1)[:4] == (there[gone], last, before.appended, before.kept - gone)
+        assert log.append(1, [b"y"])[0] > last
+        assert log.extent(1).appended == before.appended + 1
+
+
+def test_bytes_follow_what_is_stored(door: Door) -> None:
+    log, paper = door(), door("paper")
+    epoch = owned(log)
+    cursors = log.append(0, [b"x" * 1000] * 1000)
+    ticks = log.extent(0).bytes
+    assert 1_000_000 < ticks < 1_500_000
+    for topic, part in ((SIGNALS, cursors[:400]), (REJECTS, cursors[400:800])):
+        before = log.extent(0).bytes
+        publish(log, epoch, [Record(topic, Position(cursor, 0), b"s" * 1000) for cursor in part])
+        assert 400_000 < log.extent(0).bytes - before < 600_000
+    assert paper.extent(0).bytes == ticks
+    forget(log, epoch, cursors[-1])
+    assert log.extent(0).bytes < 200_000
+
+
+def test_what_was_published_goes_with_its_ticks(log: Log) -> None:
+    cursors = log.append(0, [b"x"] * 1000)
+    epoch = owned(log)
+    step = [(signal, reject)[n % 4 == 0](Position(cursor, n % 3)) for n, cursor in enumerate(cursors)]
+    for n in range(0, 1000, 500):
+        publish(log, epoch, step[n:n + 500], b"ck%d" % n)
+    before = visible(log)
+    while log.trim(0, epoch, cursors[600], 150):
+        first = stored(log)[0]
+        for topic in Topic:
+            left = log.published(0, topic, NOWHERE, 2000)
+            assert left == before[topic][-len(left):]
+            needed = [record for record in before[topic] if record[0].cursor >= first]
+            assert len(needed) <= len(left) < len(needed) + BLOCK
+    assert cursors[600 - 2 * BLOCK] < first
+    assert (log.tail(0), log.checkpoints(0)) == (before["tail"], before["checkpoints"])
+
+
+def test_the_newest_of_each_topic_stays_when_all_ticks_are_forgotten(log: Log) -> None:
+    cursors = log.append(0, [b"x"] * 600)
+    epoch = owned(log)
+    step = [(signal, reject)[n < 300](Position(cursor, 0), b"%d" % n) for n, cursor in enumerate(cursors[:599])]
+    publish(log, epoch, step[:400])
+    publish(log, epoch, step[400:])
+    major, minor = cursors[-1]
+    assert forget(log, epoch, (major, minor + 1)) == 600
+    assert log.extent(0)[:4] == (START, cursors[-1], 600, 0)
+    assert log.read({0: START}, 9) == {}
+    assert log.tail(0) == Position(cursors[598], 0)
+    for topic, newest in ((SIGNALS, 598), (REJECTS, 299)):
+        left = log.published(0, topic, NOWHERE, 1000)
+        assert left[-1] == (Position(cursors[newest], 0), b"%d" % newest)
+        assert len(left) <= BLOCK
+
+    with refused("repeat"):
+        publish(log, epoch, [signal(Position(cursors[598], 0))])
+    [cursor] = log.append(0, [b"y"])
+    assert cursor > cursors[-1]
+    assert [entry.payload for entry in log.read({0: START}, 9)[0]] == [b"y"]
+    assert log.read({0: cursors[-1]}, 9)[0][0].cursor == cursor
+    assert log.extent(0)[:4] == (cursor, cursor, 601, 1)
+    publish(log, epoch, [reject(Position(cursor, 0))])
+    assert log.tail(0) == Position(cursor, 0)
+
+
+def test_who_has_been_succeeded_trims_nothing(door: Door) -> None:
+    zombie, heir = door(), door()
+    cursors = zombie.append(0, [b"x"] * 500)
+    old = owned(zombie, owner="z")
+    publish(zombie, old, [signal(Position(cursor, 0)) for cursor in cursors])
+    new = owned(heir, owner="h")
+    before = visible(heir) | {"extent": heir.extent(0)}
+    with refused("fenced"):
+        zombie.trim(0, old, cursors[-1], 1000)
+    assert visible(heir) | {"extent": heir.extent(0)} == before
+    assert heir.trim(0, new, cursors[-1], 1000)
+
+
+def test_a_deployment_trims_shared_ticks_and_its_own_signals(door: Door) -> None:
+    live, paper = door(), door("paper")
+    cursors = live.append(0, [b"x"] * 500)
+    epochs = [owned(log) for log in (live, paper)]
+    for log, epoch in zip((live, paper), epochs, strict=True):
+        publish(log, epoch, [signal(Position(cursor, 0)) for cursor in cursors])
+    forget(live, epochs[0], cursors[-1])
+    assert live.extent(0)[:4] == paper.extent(0)[:4]
+    assert len(live.published(0, SIGNALS, NOWHERE, 1000)) <= BLOCK
+    assert len(paper.published(0, SIGNALS, NOWHERE, 1000)) == 500
+    assert paper.trim(0, epochs[1], cursors[-1], 1000) == 0       # the ticks are gone; its own signals go now
+    assert len(paper.published(0, SIGNALS, NOWHERE, 1000)) <= BLOCK
+
+
 # ---- deployments, the end
 
 
@@ -584,7 +773,8 @@ def test_a_closed_log_answers_nothing(door: Door) -> None:
         lambda: log.publish(0, epoch, [signal(at(1))]), lambda: log.stage(0, epoch, {"b": b""}),
         lambda: log.staged(0, ["b"]), lambda: log.unstage(0, epoch, []), lambda: log.read({0: START}, 1),
         lambda: log.entry(0, (1, 1)), lambda: log.tail(0), lambda: log.published(0, SIGNALS, NOWHERE, 1),
-        lambda: log.checkpoints(0),
+        lambda: log.checkpoints(0), lambda: log.post("a", b""), lambda: log.posts(), lambda: log.unpost("a"),
+        lambda: log.extent(0), lambda: log.trim(0, epoch, (9, 9), 1),
     ]
     for call in calls:
         with refused("closed"):

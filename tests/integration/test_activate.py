@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +18,8 @@ from engine.cli import main
 from engine.errors import InputRefused, ModelRefused, UsageError
 from engine.manifest import FORMAT, Calibration, Expert, Features, Golden, Manifest, Moments, Policy, Training
 from engine.registry import Registry, rollout, signing
-from engine.registry.activate import Activation, activate, complete
+from engine.registry.activate import Activation, activate
+from engine.registry.append import complete
 from engine.runtimes.forest.layout import Forest
 from engine.transports import create_log, open_log
 from engine.transports.base import Log
@@ -86,17 +88,20 @@ def registry(tmp_path: Path, keys: tuple[Path, Path], private: Ed25519PrivateKey
 
 def follow(log: Log, registry: Registry) -> dict[int, list[tuple[Cursor, str | None]]]:
     """What an engine makes of every control copy, per partition: (cursor, version or None for ignored, or the code)."""
-    models, verify = dict(log.controls()), partial(signing.verify, registry.public_key())
+    models, verify = rollout.Models(dict(log.controls())), partial(signing.verify, registry.public_key())
     story: dict[int, list[tuple[Cursor, str | None]]] = {}
     for p in range(log.partitions):
-        followed, story[p] = 0, []
+        followed: dict[str, int] = {}
+        story[p] = []
         for entry in log.read({p: START}, 1000).get(p, []):
             if entry.kind is not Kind.CONTROL:
                 continue
             try:
                 control = rollout.check(entry.payload, models, log.identity, log.deployment, verify, followed)
-                followed = followed if control is None else control.k
-                story[p].append((entry.cursor, None if control is None else control.body.version))
+                if control is not None:
+                    followed[control.verb] = control.k
+                body = control.body if control is not None else None
+                story[p].append((entry.cursor, body.version if isinstance(body, rollout.Activate) else None))
             except InputRefused as refused:
                 story[p].append((entry.cursor, refused.code))
     return story
@@ -142,15 +147,15 @@ def test_an_activation_reaches_every_partition(door: Door, registry: Registry, p
     log.append(1, [b'{"symbol":"EURUSD","ts":1,"bid":1,"ask":1}'])
     registry.set_alias("champion", "2")
     first = activate(log, registry, private, "champion", "ann@host", "good one")
-    assert (first.k, first.version, sorted(first.copies)) == (2, "2", [0, 1, 2])
+    assert (first.k, first.version, sorted(first.copies)) == (3, "2", [0, 1, 2])
     assert follow(log, registry) == {p: [(cursor, "2")] for p, cursor in first.copies.items()}
     second = activate(log, registry, private, "1", "ann@host")
-    assert (second.k, second.version) == (3, "1")
+    assert (second.k, second.version) == (5, "1")
     assert follow(log, registry) == {p: [(first.copies[p], "2"), (second.copies[p], "1")] for p in range(PARTITIONS)}
-    record = dict(log.controls())[2]
-    control = msgspec.json.decode(record, type=rollout.Control)
-    assert (control.by, control.comment, control.deployment) == ("ann@host", "good one", "main")
-    assert control.body.manifest == registry.read("2").digest
+    record = dict(log.controls())[3]
+    control = json.loads(record)
+    assert (control["by"], control["comment"], control["deployment"]) == ("ann@host", "good one", "main")
+    assert control["body"]["manifest"] == registry.read("2").digest
     for p, cursor in first.copies.items():
         entry = log.entry(p, cursor)
         assert entry is not None
@@ -163,7 +168,7 @@ def test_deployments_dont_meet(door: Door, registry: Registry, private: Ed25519P
     activate(paper, registry, private, "2", "ann")
     assert answers(main, registry) == ["1"] * PARTITIONS
     assert answers(paper, registry) == ["2"] * PARTITIONS
-    assert complete(main, registry.public_key()).keys() == set(range(PARTITIONS))
+    complete(main, registry.public_key())
     assert answers(main, registry) == ["1"] * PARTITIONS
     assert answers(paper, registry) == ["2"] * PARTITIONS
 
@@ -195,9 +200,8 @@ def test_a_half_done_activation_is_completed_by_the_next(
     with pytest.raises(Interrupted):
         activate(dying(log, at), registry, private, "2", "ann")
     assert answers(log, registry) == ["2"] * (at - 1) + ["1"] * (PARTITIONS - at + 1)
-    copies = complete(log, registry.public_key())
+    complete(log, registry.public_key())
     assert answers(log, registry) == ["2"] * PARTITIONS
-    assert [events[-1][0] for events in follow(log, registry).values()] == list(copies.values())
     reached = [events[-1][1] for events in follow(log, registry).values()]
     assert reached == [None] * (at - 1) + ["2"] * (PARTITIONS - at + 1), "followed where it was missing, else ignored"
     complete(log, registry.public_key())
@@ -216,7 +220,7 @@ def test_one_that_dies_while_another_is_on_its_way(
             activate(dying(door(), 2), registry, private, "3", "bob")
 
     activation = activate(Hooked(log, at, other_dies), registry, private, "2", "ann")  # type: ignore[arg-type]
-    assert (activation.k, activation.version) == (2, "2")
+    assert (activation.k, activation.version) == (3, "2")
     assert answers(log, registry) == ["3"] * PARTITIONS
 
 
@@ -235,7 +239,8 @@ def test_racing_activators_agree(door: Door, registry: Registry, private: Ed2551
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(activation.k for activation in done) == list(range(2, 22))
+    assert len({activation.k for activation in done}) == 20
+    assert [k for k, _ in logs[0].controls()] == list(range(2, 42)), "a prepare and an activate each"
     last = max(done, key=lambda activation: activation.k)
     assert answers(logs[0], registry) == [last.version] * PARTITIONS
     codes = {version for events in follow(logs[0], registry).values() for _, version in events}
@@ -250,12 +255,12 @@ def test_forged_and_replayed_records_change_nothing(
     old = activate(log, registry, private, "1", "ann")
     activate(log, registry, private, "2", "ann")
     models = dict(log.controls())
-    record = msgspec.json.decode(models[old.k], type=rollout.Control)
-    replayed = msgspec.json.encode(msgspec.structs.replace(record, k=4))
-    forged = msgspec.json.encode(msgspec.structs.replace(record, k=5, nonce="e" * 32))
-    never_recorded = msgspec.json.encode(msgspec.structs.replace(record, k=99, nonce="f" * 32))
-    assert log.append_control(4, replayed)
-    assert log.append_control(5, forged)
+    record = json.loads(models[old.k])
+    replayed = msgspec.json.encode(record | {"k": 6})
+    forged = msgspec.json.encode(record | {"k": 7, "nonce": "e" * 32})
+    never_recorded = msgspec.json.encode(record | {"k": 99, "nonce": "f" * 32})
+    assert log.append_control(6, replayed)
+    assert log.append_control(7, forged)
     for p in range(PARTITIONS):
         log.append(p, [models[old.k], replayed, forged, never_recorded, b"garbage"], Kind.CONTROL)
     for events in follow(log, registry).values():
@@ -265,7 +270,7 @@ def test_forged_and_replayed_records_change_nothing(
     complete(log, registry.public_key())
     assert answers(log, registry) == ["2"] * PARTITIONS
     again = activate(log, registry, private, "3", "ann")
-    assert again.k == 6
+    assert again.k == 9
     assert answers(log, registry) == ["3"] * PARTITIONS
 
 
@@ -274,13 +279,15 @@ def test_a_record_of_another_log_is_refused(
 ) -> None:
     other = create_log(f"memory://{tmp_path}/other", PARTITIONS)
     activate(other, registry, private, "1", "ann")
-    record = dict(other.controls())[2]
+    record = dict(other.controls())[3]
     other.close()
     log = door()
-    assert log.append_control(2, record)
+    assert log.append_control(2, msgspec.json.encode({"k": 2}))
+    assert log.append_control(3, record)
     log.append(0, [record], Kind.CONTROL)
     assert [version for _, version in follow(log, registry)[0]] == ["control_signature"]
-    assert complete(log, registry.public_key()) == {}
+    complete(log, registry.public_key())
+    assert [len(events) for events in follow(log, registry).values()] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(("deployment", "aliases"), [("main", {"champion": "2"}), ("paper", {})])
@@ -293,16 +300,16 @@ def test_the_verb_activates_and_moves_the_champion_of_main_only(
     assert main(["models", "activate", "2", "--comment", "calmer", *where, "--json"]) == 0
     out, err = capsys.readouterr()
     answer = msgspec.json.decode(out)
-    assert (answer["k"], answer["version"], err) == (2, "2", "")
+    assert (answer["k"], answer["version"], err) == (3, "2", "")
     story = follow(log, registry)
     assert answer["copies"] == {str(p): log.format(events[-1][0]) for p, events in story.items()}
     assert answers(log, registry) == ["2"] * PARTITIONS
     assert registry.aliases() == aliases
-    control = msgspec.json.decode(dict(log.controls())[2], type=rollout.Control)
-    assert control.comment == "calmer"
-    assert "@" in control.by
+    control = json.loads(dict(log.controls())[3])
+    assert control["comment"] == "calmer"
+    assert "@" in control["by"]
     assert main(["models", "activate", "2", *where]) == 0
-    assert "control record 3" in capsys.readouterr().out
+    assert "control record 5" in capsys.readouterr().out
 
 
 def test_the_verb_refuses_before_it_writes(

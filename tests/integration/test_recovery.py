@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ from engine.partition.policy import WORDS as POLICY_WORDS
 from engine.partition.state import Partition
 from engine.partition.takeover import take_over
 from engine.registry.bundle import Bundle
+from engine.registry.follow import Change
+from engine.registry.rollout import Activate, Control, PolicyRules, Settings
 from engine.state import SymbolRows
 from engine.transports.base import Record, Topic
 from engine.transports.memory import MemoryLog
@@ -36,19 +38,33 @@ from tests.made import made_ticks, speaking_bundle
 RULES = Instruments()
 HOLDS = Policy(0.3, -0.3, hysteresis=0.1)
 """Few entries, long holds: a policy that forgets what it held says something else soon."""
-BUNDLES = {version: speaking_bundle("tick", version, int(version), HOLDS) for version in ("1", "2")}
 
 
 class Crash(Exception):
     """Stands for SIGKILL: nothing after it runs."""
 
 
-class Follow:
-    """The control record's payload names the bundle; its signature is another test's business."""
+CALMER = Settings(policy=PolicyRules(hysteresis=0.05, cooldown_s=3.0), instruments={
+    "closed": False, "rules": {"MADE1": {"scale": 6}},
+})
+"""Other rules from here on, and one of the symbols counted otherwise."""
 
-    def follow(self, entry: Entry, followed: int) -> tuple[int, Bundle] | None:
-        k, version = entry.payload.decode().split(":")
-        return (int(k), BUNDLES[version]) if int(k) > followed else None
+
+BUNDLES = {
+    "1": speaking_bundle("tick", "1", 1, HOLDS),
+    "2": speaking_bundle("tick", "2", 2, HOLDS, Instruments.from_dict(CALMER.instruments or {})),
+}
+
+
+class Follow:
+    """The control record's payload says what holds; its signature is another test's business."""
+
+    def follow(self, entry: Entry, followed: Mapping[str, int]) -> Change | None:
+        k, says = entry.payload.decode().split(":")
+        body = CALMER if says == "calmer" else Activate(says, "0" * 64)
+        if int(k) <= followed.get(body.verb, 0):
+            return None
+        return Change(Control(int(k), "main", body.verb, body, "", "", "", b""), BUNDLES.get(says))
 
     def load(self, version: str, digest: str) -> Bundle:
         return BUNDLES[version]
@@ -84,7 +100,7 @@ def run_engine(log: Any, every_ticks: int = 300, batch: int = 64, read: int = 3,
     inbox = Inbox(log, workers, "engine", stop=lambda: False, read=read, live=False)
 
     def granted(event: Granted) -> Partition:
-        part = take_over(event.partition, event.epoch, log, checkpoints, follower.load, RULES, lambda number: warm)
+        part = take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda: RULES, lambda number: warm)
         inbox.seek(part.number, part.upto)
         return part
 
@@ -103,10 +119,12 @@ def every(ticks: int) -> Iterator[None]:
 
 
 def filled(ticks: TickBatch, rows: int) -> MemoryLog:
-    """A log of one partition: an activation, ticks in records of `rows`, another activation in their middle."""
+    """A log of one partition: an activation, ticks in records of `rows`, settings at a third, a swap in their middle."""
     log = MemoryLog(1)
     log.append(0, [b"2:1"], Kind.CONTROL)
     for at in range(0, len(ticks), rows):
+        if at <= len(ticks) // 3 < at + rows:
+            log.append(0, [b"4:calmer"], Kind.CONTROL)
         if at <= len(ticks) // 2 < at + rows:
             log.append(0, [b"3:2"], Kind.CONTROL)
         piece = ticks[at:at + rows]
@@ -158,7 +176,7 @@ def test_the_made_log_means_something() -> None:
         assert len(rejects) > 20
         assert {b'"bundle":"1"' in s for s in signals} == {True, False}
         assert all(any(f'"side":"{side}"'.encode() in s for s in signals) for side in ("buy", "sell", "neutral"))
-    assert EXPECTED[1][Topic.SIGNALS][:1000] == EXPECTED[200][Topic.SIGNALS][:1000]     # singles or frames: the same
+    assert EXPECTED[1][Topic.SIGNALS][:600] == EXPECTED[200][Topic.SIGNALS][:600]     # singles or frames: the same
 
 
 def test_recovery_uses_checkpoints() -> None:
@@ -193,7 +211,7 @@ def test_without_the_read_back_it_fails(monkeypatch: pytest.MonkeyPatch) -> None
         silent = state._at_or_below(asked.ticks, self.tail)
         return asked.after(silent) if silent < len(asked.ticks) else None
 
-    lives = list(range(300, 1700, 70))
+    lives = list(range(300, 1700, 45))
     assert not differs(lambda: None, 1, lives)
     assert differs(lambda: monkeypatch.setattr(Partition, "_after_tail", forget), 1, lives)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 import redis
 
+from engine import redis_server
 from engine.errors import OwnershipLost, TransportUnreachable, UsageError
 from engine.redis_server import EmbeddedServer, with_server
 from engine.transports import create_log, open_log, redis_client
+from engine.transports import redis as transport
 from engine.transports.base import KEPT, Log, Record, Topic
-from engine.types import NOWHERE, START, Entry, Kind, Position
+from engine.types import LAST_ORDINAL, NOWHERE, START, Entry, Kind, Position
 
 Admin = Any
 
@@ -82,11 +85,16 @@ def test_keys_and_records_are_what_others_may_rely_on(log: Log, admin: Admin) ->
     for n in range(KEPT):
         log.publish(1, epoch, [], b"ck%d" % n)
     log.settle()
+    log.post("hold.a", b"{}")
+    [(ms, seq)] = log.append(0, [b"old"])
+    assert log.trim(0, log.claim(0, "host", log.ownership(0)) or 0, (ms + 1, 0), 1) == 1
 
     assert {key.decode() for key in admin.scan_iter()} == {
-        "models", "ticks.{1}", "signals.main.{1}", "rejects.main.{1}", "owner.main.{1}", "checkpoints.main.{1}",
-        "blobs.main.{1}",
+        "models", "board", "ticks.{1}", "signals.main.{1}", "rejects.main.{1}", "owner.main.{1}", "checkpoints.main.{1}",
+        "blobs.main.{1}", "ticks.{0}", "trimmed.{0}", "owner.main.{0}",
     }
+    assert admin.hgetall("board") == {b"hold.a": b"{}"}
+    assert admin.get("trimmed.{0}") == b"1"
     ms, seq = cursor
     published = f"{ms}-{seq * 2**32 + 3}".encode()
     assert admin.xrange("models") == [
@@ -133,6 +141,97 @@ def test_two_prefixes_are_two_logs(server: EmbeddedServer, admin: Admin) -> None
     assert admin.exists("a.ticks.{0}")
     one.close()
     two.close()
+
+
+# ---- trimming
+
+
+def test_what_was_published_about_the_first_tick_kept_stays_to_the_last_bit(log: Log, admin: Admin) -> None:
+    admin.config_set("stream-node-max-entries", 1)        # then every record is a block
+    seqs = [1, 2**21, 2**21 + 1, 2**31 + 1, LAST_ORDINAL - 1, LAST_ORDINAL]
+    for seq in seqs:
+        admin.xadd("ticks.{0}", {"t": "x"}, id=f"5-{seq}")
+    epoch = log.claim(0, "a", log.ownership(0)) or 0
+    published = [Position((5, seq), ordinal) for seq in seqs for ordinal in (0, 1, LAST_ORDINAL)]
+    log.publish(0, epoch, [Record(Topic.SIGNALS, position, b"") for position in published])
+    log.settle()
+    for n, seq in enumerate(seqs[1:], 1):
+        assert log.trim(0, epoch, (5, seq), 100) == 1
+        assert [position for position, _ in log.published(0, Topic.SIGNALS, NOWHERE, 100)] == published[3 * n:]
+    admin.xadd("ticks.{0}", {"t": "x"}, id=f"5-{2**64 - 1}")            # nothing can be published about this one
+    assert log.trim(0, epoch, (6, 0), 1) == 1
+    assert [position for position, _ in log.published(0, Topic.SIGNALS, NOWHERE, 100)] == published[-3:]
+
+
+def test_a_trim_sweeps_so_much_and_the_next_the_rest(log: Log, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "SWEEP", 200)
+    cursors = log.append(0, [b"x"] * 200)
+    epoch = log.claim(0, "a", log.ownership(0)) or 0
+    records = [Record(Topic.SIGNALS, Position(cursor, n), b"") for cursor in cursors for n in range(5)]
+    for n in range(0, 1000, 500):
+        log.publish(0, epoch, records[n:n + 500])
+    log.settle()
+    assert log.trim(0, epoch, (cursors[-1][0] + 1, 0), 1000) == 200
+    left = [admin.xlen("signals.main.{0}")]
+    for _ in range(6):
+        assert log.trim(0, epoch, (cursors[-1][0] + 1, 0), 1000) == 0
+        left.append(admin.xlen("signals.main.{0}"))
+    assert left[:5] == [800, 600, 400, 200, 100]
+    assert left[5:] == [100, 100]                         # the block of the newest
+
+
+def test_payloads_stay_in_the_server(log: Log, admin: Admin) -> None:
+    cursors = log.append(0, [b"x" * 500_000] * 4)
+    epoch = log.claim(0, "a", log.ownership(0)) or 0
+    log.publish(0, epoch, [Record(Topic.SIGNALS, Position(cursor, 0), b"s" * 500_000) for cursor in cursors])
+    log.settle()
+    before = admin.info("stats")["total_net_output_bytes"]
+    assert log.extent(0).kept == 4
+    assert log.trim(0, epoch, cursors[3], 2) == 2
+    assert log.extent(0).kept == 2
+    assert len(log.published(0, Topic.SIGNALS, NOWHERE, 1)) == 1        # the first to go over the wire
+    assert 500_000 < admin.info("stats")["total_net_output_bytes"] - before < 550_000
+
+
+def test_what_was_forgotten_stays_so_when_the_server_starts_again(redis_dir: Path) -> None:
+    url = f"redis+embedded://{redis_dir}"
+    log = open_log(url, create=2)
+    cursors = [log.append(p, [b"%d" % n for n in range(1000)]) for p in range(2)]
+    for p, before in enumerate((cursors[0][500], (cursors[1][-1][0] + 1, 0))):
+        epoch = log.claim(p, "a", log.ownership(p)) or 0
+        log.publish(p, epoch, [Record(Topic.SIGNALS, Position(cursor, 0), b"s") for cursor in cursors[p][:500]])
+        log.settle()
+        assert log.trim(p, epoch, before, 1000) > 400
+    log.post("hold.a", b"1")
+    extents = [log.extent(p) for p in range(2)]
+    assert extents[1].kept == 0
+    there = [(log.published(p, Topic.SIGNALS, NOWHERE, 1000), log.tail(p)) for p in range(2)]
+    log.close()
+
+    again = open_log(url)
+    assert [again.extent(p)[:4] for p in range(2)] == [extent[:4] for extent in extents]
+    assert [(again.published(p, Topic.SIGNALS, NOWHERE, 1000), again.tail(p)) for p in range(2)] == there
+    assert again.posts() == {"hold.a": b"1"}
+    assert again.append(1, [b"x"])[0] > cursors[1][-1]
+    assert len(again.read({1: START}, 9)[1]) == 1
+    again.close()
+
+
+def test_the_disk_gets_back_what_was_forgotten_in_short_runs(redis_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_server, "COMPACT", 2_000_000)
+    file = redis_dir / "appendonly.aof"
+    for _ in range(4):
+        log = open_log(f"redis+embedded://{redis_dir}", create=1)
+        epoch = log.claim(0, "a", log.ownership(0)) or 0
+        deadline = time.monotonic() + 5
+        while file.exists() and file.stat().st_size >= 1_000_000:      # it is rewritten beside our work
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        cursors = log.append(0, [b"x" * 1000] * 2200)
+        log.trim(0, epoch, cursors[-1], 10_000)
+        log.close()
+        if not file.exists():
+            pytest.skip("this server keeps its file in pieces, and remembers how large it was when it was rewritten")
 
 
 # ---- a log begins, and ends, and is another

@@ -24,7 +24,7 @@ from engine.errors import ModelRefused, UsageError
 from engine.instruments import Instruments
 from engine.manifest import FORMAT, Calibration, Expert, Features, Golden, Manifest, Moments, Policy, Training
 from engine.registry import signing
-from engine.registry.bundle import check_features, load_bundle
+from engine.registry.bundle import check_features, check_instruments, load_bundle
 from engine.registry.store import Registry, encode
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
@@ -409,17 +409,16 @@ def test_altered_forests_never_answer(registry: Registry, private: Ed25519Privat
 
 
 def test_features_must_be_those_of_the_training() -> None:
-    check_features(manifest(), "0123456789abcdef", Instruments(RULES))
+    check_features(manifest(), "0123456789abcdef")
+    check_instruments(manifest(), Instruments(RULES))
     with pytest.raises(ModelRefused, match="0123456789abcdef, this engine computes fedcba") as refused:
-        check_features(manifest(), "fedcba9876543210", Instruments(RULES))
+        check_features(manifest(), "fedcba9876543210")
     assert refused.value.code == "features_differ"
 
 
 def test_moments_must_be_known() -> None:
     with pytest.raises(ModelRefused, match="bar:1m") as refused:
-        check_features(
-            msgspec.structs.replace(manifest(), moments=Moments(kind="bar:1m")), "0123456789abcdef", Instruments(RULES)
-        )
+        check_features(msgspec.structs.replace(manifest(), moments=Moments(kind="bar:1m")), "0123456789abcdef")
     assert refused.value.code == "moments_unknown"
 
 
@@ -433,7 +432,7 @@ def test_moments_must_be_known() -> None:
 ])
 def test_prices_must_be_counted_as_in_training(rules: dict[str, Any], closed: bool, words: str) -> None:
     with pytest.raises(ModelRefused, match=words) as refused:
-        check_features(manifest(), "0123456789abcdef", Instruments(rules, closed=closed))
+        check_instruments(manifest(), Instruments(rules, closed=closed))
     assert refused.value.code == "instruments_differ"
 
 

@@ -23,14 +23,19 @@ BODY = Activate("3", "ab" * 32)
 
 
 def record(
-    k: int, *, log: str = LOG, deployment: str = DEPLOYMENT, body: Activate = BODY, nonce: str = "",
+    k: int, *, log: str = LOG, deployment: str = DEPLOYMENT, body: rollout.Body = BODY, nonce: str = "",
     sign: rollout.Sign = SIGN,
 ) -> bytes:
     return rollout.make(k, log, deployment, body, "ann@host", "why not", nonce or f"{k:032x}", sign)
 
 
 def check(copy: bytes, models: dict[int, bytes], followed: int = 0) -> Control | None:
-    return rollout.check(copy, models, LOG, DEPLOYMENT, VERIFY, followed)
+    return rollout.check(copy, rollout.Models(models), LOG, DEPLOYMENT, VERIFY, {"activate": followed})
+
+
+def newest(models: dict[int, bytes], log: str = LOG, deployment: str = DEPLOYMENT) -> int | None:
+    found = rollout.newest(rollout.Models(models), log, deployment, VERIFY)
+    return found["activate"].k if found else None
 
 
 def refusal(copy: bytes, models: dict[int, bytes], followed: int = 0) -> str:
@@ -80,15 +85,15 @@ def test_k_inside_is_its_place() -> None:
     """An old record appended again at a later place says an earlier k: nothing there to follow."""
     models = {2: record(2), 3: record(3), 4: record(2)}
     assert check(models[4], models, followed=3) is None
-    assert rollout.newest(models, LOG, DEPLOYMENT, VERIFY) == 3
+    assert newest(models) == 3
 
 
 def test_an_old_activation_cant_be_played_again() -> None:
     old = record(2)
-    again = msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(old, type=Control), k=4))
+    again = msgspec.json.encode(json.loads(old) | {"k": 4})
     models = {2: old, 3: record(3), 4: again}
     assert refusal(again, models, followed=3) == "control_replayed"
-    assert rollout.newest(models, LOG, DEPLOYMENT, VERIFY) == 3
+    assert newest(models) == 3
 
 
 def test_a_nonce_counts_even_where_the_earlier_record_cant_be_read() -> None:
@@ -146,7 +151,7 @@ def refusal_or_none(copy: bytes, models: dict[int, bytes]) -> str:
 ).map(lambda value: json.dumps(value).encode()))
 def test_whatever_the_bytes_nothing_else_is_raised(payload: bytes) -> None:
     assert refusal_or_none(payload, {2: payload}) != "followed"
-    rollout.newest({2: payload, 3: payload}, LOG, DEPLOYMENT, VERIFY)
+    newest({2: payload, 3: payload})
 
 
 @pytest.mark.parametrize("payload", [
@@ -183,10 +188,10 @@ def test_a_record_of_a_newer_engine_stops_this_one(verb: str, body: object) -> N
 def test_newest_skips_what_doesnt_hold() -> None:
     foreign = record(5, sign=partial(signing.sign, Ed25519PrivateKey.generate()))
     models = {2: record(2), 3: record(3), 4: record(4, deployment="paper"), 5: foreign, 6: b"garbage"}
-    assert rollout.newest(models, LOG, DEPLOYMENT, VERIFY) == 3
-    assert rollout.newest(models, LOG, "paper", VERIFY) == 4
-    assert rollout.newest(models, "f" * 32, DEPLOYMENT, VERIFY) is None
-    assert rollout.newest({}, LOG, DEPLOYMENT, VERIFY) is None
+    assert newest(models) == 3
+    assert newest(models, deployment="paper") == 4
+    assert newest(models, "f" * 32) is None
+    assert newest({}) is None
 
 
 def test_whoever_reads_the_copies_ends_at_the_same_bundle() -> None:
@@ -199,3 +204,34 @@ def test_whoever_reads_the_copies_ends_at_the_same_bundle() -> None:
             if control is not None:
                 followed, answers = control.k, control.body.version
         assert (followed, answers) == (3, "2"), order
+
+
+def test_verbs_are_followed_apart() -> None:
+    """A later record of one verb doesn't hide an earlier one of another that this partition hasn't met yet."""
+    settings = rollout.Settings(policy=rollout.PolicyRules(cooldown_s=5.0), weights={"lightgbm": 2.0})
+    models = {2: record(2), 3: record(3, body=settings)}
+    control = rollout.check(models[2], rollout.Models(models), LOG, DEPLOYMENT, VERIFY, {"settings": 3})
+    assert control is not None
+    assert control.verb == "activate"
+    again = rollout.check(models[3], rollout.Models(models), LOG, DEPLOYMENT, VERIFY, {"activate": 2})
+    assert again is not None
+    assert again.body == settings
+    assert rollout.check(models[3], rollout.Models(models), LOG, DEPLOYMENT, VERIFY, {"settings": 3}) is None
+    found = rollout.newest(rollout.Models(models), LOG, DEPLOYMENT, VERIFY)
+    assert {verb: control.k for verb, control in found.items()} == {"activate": 2, "settings": 3}
+
+
+def test_a_prepare_is_no_copy_to_follow() -> None:
+    models = {2: record(2, body=rollout.Prepare("3", "ab" * 32))}
+    assert check(models[2], models) is None
+
+
+@pytest.mark.parametrize("body", [
+    {"policy": {"hysteresis": 1.5}}, {"policy": {"cooldown_s": -1}}, {"policy": {"buys": 1}}, {"weights": {"a": -1}},
+    {"policy": {"max_spread": 0}}, {"colour": "red"},
+])
+def test_settings_out_of_range_stop_the_engine(body: dict[str, object]) -> None:
+    copy = signed_as_is("settings", body)
+    with pytest.raises(ModelRefused) as refused:
+        check(copy, {2: copy})
+    assert refused.value.code == "control_newer"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from engine.config import MAIN, Config
+from engine.config import Config
 from engine.errors import UsageError
 from engine.terminal import answer_json, note
 
 if TYPE_CHECKING:
+    from engine.registry.decisions import Decision
+
     from ..pipeline import Trained
 
 EXAMPLE = "tocsin train --ticks EURUSD.parquet && tocsin models list"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ticks", nargs="+", metavar="FILE", required=True, help="Parquet, CSV or NDJSON ticks")
+    parser.add_argument("--ticks", nargs="+", metavar="FILE", help="Parquet, CSV or NDJSON ticks (default: what "
+                        "is recorded of the log that --transport names)")
     parser.add_argument("--experts", default="lightgbm", metavar="A,B|all", help="who is fitted (default lightgbm)")
     parser.add_argument("--preset", choices=("lean", "seed"), default="lean", help="lean (default) or the full table")
     parser.add_argument("--activate", choices=("if-better", "manual", "always"), default="if-better",
@@ -28,53 +32,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    from engine.arguments import column_map
-    from engine.files import read_ticks
     from engine.manifest import Moments
     from engine.registry import signing
     from engine.registry.store import Registry
+    from engine.transports import open_log
 
-    from ..pipeline import train
     from ..progress import Bars
+    from ..sources import ticks_of_files, ticks_of_log
+    from ..training import start_fits, train_and_decide
 
+    if not args.ticks and not config.log.transport:
+        raise UsageError("train_source", "nothing to train on", hint="name files (--ticks) or a log (--transport)")
+    if args.ticks is None and args.map:
+        raise UsageError("train_source", "--map is about files", hint="name them: --ticks FILE")
     fits = start_fits(args.experts, args.preset, config)
-    try:
-        rules = config.rules()
+    with ExitStack() as stack:
+        for fit in fits:
+            stack.callback(fit.stop)
         private = signing.load_private(keys(config))
         registry = Registry(config.registry_path, config.trust_path)
-        ticks = read_ticks(args.ticks, rules, columns=column_map(args.map))
+        log = None
+        if config.log.transport:
+            log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+            stack.callback(log.close)
+        if args.ticks:
+            ticks, rules = ticks_of_files(args.ticks, config, args.map)
+        else:
+            assert log is not None
+            ticks, rules = ticks_of_log(log, registry, config, config.trainer.days)
         with Bars() as bars:
-            trained = train(ticks, registry, private, rules, fits, Moments(kind=args.moments), bars.show)
-    finally:
-        for fit in fits:
-            fit.stop()
-    activated = None
-    if args.activate == "always" or (args.activate == "if-better" and trained.better):
-        activated = _activate(trained.version, registry, private, config, args.comment)
-    report = {
-        "version": trained.version, "better": trained.better, "activated": activated is not None,
-        "activation": activated, **trained.metrics,
-    }
+            trained, decision = train_and_decide(
+                ticks, registry, private, rules, fits, Moments(kind=args.moments), bars.show, log=log,
+                deployment=config.log.deployment, rule=args.activate, trigger="command", comment=args.comment, tell=note,
+            )
+    report = {"version": trained.version, **decision_dict(decision), **trained.metrics}
     if args.json:
         answer_json(report)
     else:
-        note(in_words(trained, activated is not None))
+        note(in_words(trained, decision.activated))
     return 0
 
 
-def start_fits(experts: str, preset: str, config: Config) -> list[Any]:
-    """A child per expert. Raises UsageError for a name that isn't one."""
-    from ..experts import names
-    from ..experts.devices import cpu_budget, thread_shares
-    from ..fit import Fit
+def decision_dict(decision: Decision) -> dict[str, Any]:
+    """What became of the bundle, without what is said elsewhere."""
+    import msgspec
 
-    known = list(names())
-    wanted = known if experts == "all" else [name for name in experts.split(",") if name]
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
-        raise UsageError("expert_unknown", f"no expert {', '.join(unknown) or experts!r}", hint=f"known: {', '.join(known)}")
-    threads = thread_shares(config.trainer.threads or cpu_budget(), len(wanted))
-    return [Fit(name, known.index(name) + 1, preset, share) for name, share in zip(wanted, threads, strict=True)]
+    return {key: value for key, value in msgspec.to_builtins(decision).items() if key != "about"}
 
 
 def keys(config: Config) -> Any:
@@ -88,49 +91,21 @@ def keys(config: Config) -> Any:
     return private
 
 
-def _activate(version: str, registry: Any, private: Any, config: Config, comment: str) -> dict[str, Any]:
-    """The control record first (where a transport is named), then the alias: the log is the only truth of what answers."""
-    from engine.registry.activate import activate
-    from engine.terminal import whoever
-    from engine.transports import open_log
-
-    done: dict[str, Any] = {"alias": "champion" if config.log.deployment == MAIN else None}
-    if config.log.transport:
-        log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
-        try:
-            activation = activate(log, registry, private, version, whoever(), comment)
-            done |= {"k": activation.k, "copies": {p: log.format(c) for p, c in activation.copies.items()}}
-        finally:
-            log.close()
-    if config.log.deployment == MAIN:
-        registry.set_alias("champion", version)
-    return done
-
-
 def in_words(trained: Trained, activated: bool) -> str:
     m = trained.metrics
+    from ..training import verdict
+
     lines = [
         f"bundle {trained.version}: {m['events']['train']:,} events to learn from, "
         f"{m['events']['test']:,} unseen to be judged by",
         f"  log loss {m['log_loss']:.4f}, of the prior {m['prior_log_loss']:.4f}; ranks whether the price moves with an "
         f"AUC of {m['auc']['neutral']:.3f}, and which way with {m['auc']['direction']:.3f} (0.5 is chance)",
-        f"  {_verdict(m['against_prior'], 'the prior')}",
+        f"  {verdict(m['against_prior'], 'the prior')}",
     ]
     if m["refused"]:
         lines.append(f"  refused ticks: {', '.join(f'{count:,} {code}' for code, count in m['refused'].items())}")
     if m["against_champion"]:
-        lines.append(f"  {_verdict(m['against_champion'], 'champion ' + m['against_champion']['champion'])}")
+        lines.append(f"  {verdict(m['against_champion'], 'champion ' + m['against_champion']['champion'])}")
     lines.append("  it is champion now" if activated else
                  f"  not activated; tocsin models activate {trained.version} would do it")
     return "\n".join(lines)
-
-
-def _verdict(c: dict[str, Any], other: str) -> str:
-    if c["verdict"] == "not comparable":
-        return f"not comparable with {other} ({c['events']} common events)"
-    direction = "better" if c["mean"] >= 0 else "worse"
-    proven = "more than chance" if c["better"] else "not enough"
-    return (
-        f"{abs(c['mean']):.4f} ± {c['standard_error']:.4f} nats {direction} than {other} "
-        f"({c['blocks']} blocks of {c['block_ns'] / 60e9:g} min): {proven}"
-    )

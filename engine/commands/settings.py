@@ -1,0 +1,94 @@
+"""`tocsin settings`: the rules that the log lays over whatever bundle answers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import msgspec
+
+from ..config import Config
+from ..errors import UsageError
+from ..registry import signing
+from ..registry.append import change
+from ..registry.controls import read_controls
+from ..registry.rollout import PolicyRules, Settings
+from ..registry.settings import in_force
+from ..registry.store import Registry
+from ..terminal import answer_json, note, table, whoever
+from ..transports import open_log
+
+EXAMPLE = "tocsin settings set policy.cooldown_s=30 weights.lightgbm=2 --comment 'too many turns'"
+
+KEYS = [f"policy.{name}" for name in PolicyRules.__struct_fields__]
+INSTRUMENTS = "instruments"
+FILE = "file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("show", "set"))
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"{', '.join(KEYS)}, weights.EXPERT; "
+                        "KEY= goes back to the bundle's; instruments=file takes [instruments] of the configuration")
+    parser.add_argument("--comment", default="", help="why, kept in the log")
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    if (args.action == "set") != bool(args.changes):
+        raise UsageError("settings", f"settings {args.action} takes {'KEY=VALUE' if args.action == 'set' else 'no KEY=VALUE'}",
+                         hint=f"for example: {EXAMPLE}")
+    registry = Registry(config.registry_path, config.trust_path)
+    private = signing.load_private(config.keys_path / signing.PRIVATE) if args.action == "set" else None
+    log = open_log(config.url, deployment=config.log.deployment)
+    try:
+        settings = in_force(read_controls(log, registry.public_key()))
+        answer: dict[str, Any] = {}
+        if private is not None:
+            settings = _changed(settings, args.changes, config)
+            k, copies = change(log, registry, private, settings, whoever(), args.comment)
+            answer = {"k": k, "copies": {str(p): log.format(cursor) for p, cursor in copies.items()}}
+            note(f"holds in deployment {config.log.deployment} from these places on (control record {k}): "
+                 + ", ".join(f"{p}: {cursor}" for p, cursor in answer["copies"].items()))
+    finally:
+        log.close()
+    shown = msgspec.to_builtins(settings)
+    if args.json:
+        answer_json(answer | {"settings": shown})
+    else:
+        rows = [[f"{part}.{key}", str(value)] for part in ("policy", "weights") for key, value in shown.get(part, {}).items()]
+        rows += [["instruments", str(shown["instruments"])]] if shown.get("instruments") else []
+        table("", ("overruled", "value"), rows or [["nothing", "the bundle's own rules hold"]])
+    return 0
+
+
+def _changed(settings: Settings, changes: list[str], config: Config) -> Settings:
+    """The settings with some keys set or, where the value is empty, gone. Raises UsageError."""
+    content: dict[str, Any] = msgspec.to_builtins(settings)
+    for text in changes:
+        key, equals, value = text.partition("=")
+        section, _, name = key.partition(".")
+        if not equals or not (key in KEYS or (section == "weights" and name) or key == INSTRUMENTS):
+            raise UsageError("settings_key", f"{text!r}: no such setting",
+                             hint=f"{', '.join(KEYS)}, weights.EXPERT, instruments=file")
+        if key == INSTRUMENTS:
+            if value not in ("", FILE):
+                raise UsageError("settings_key", f"{text!r}: instruments=file, or instruments= for the first bundle's",
+                                 hint="write them into [instruments] of the configuration file, then instruments=file")
+            content[INSTRUMENTS] = config.rules().to_dict() if value else None
+        elif value:
+            content.setdefault(section, {})[name] = _number(key, value)
+        else:
+            content.get(section, {}).pop(name, None)
+    try:
+        return msgspec.convert(content, Settings)
+    except msgspec.ValidationError as error:
+        raise UsageError("settings_value", str(error), hint="see `tocsin settings --help`") from None
+
+
+def _number(key: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not abs(number) < float("inf"):
+        raise UsageError("settings_value", f"{key}={value}: a number", hint=f"for example {key}=0.1")
+    return number

@@ -1,0 +1,140 @@
+"""What an engine does beside its loop, so that no tick waits for it: staging, answering, completing, trimming.
+
+One thread, a few small rounds a second. It reads the partitions' positions and writes nothing of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from . import clock
+from .errors import OwnershipLost, TocsinError
+from .partition import retention
+from .partition.checkpoint import oldest_cursor
+from .partition.state import Partition
+from .registry.activate import Answer, answer_name
+from .registry.bundle import check_instruments
+from .registry.controls import Controls
+from .registry.rollout import Activate, Prepare
+from .registry.settings import counted
+from .registry.staging import Staging
+from .transports.base import Extent, Log
+from .types import START, Kind
+
+SLOW_NS = 1_000_000_000
+"""How often the log is looked over; staging and answers are looked after every round."""
+
+MISSING_NS = 2_000_000_000
+"""A copy that hasn't come for so long, in a partition read to its end, will not come by itself."""
+
+TRIM_MOST = 20_000
+"""Records forgotten at once, at most: the server answers nobody else meanwhile."""
+
+
+class Housekeeper:
+    """Of one engine."""
+
+    def __init__(
+        self, log: Log, controls: Controls, staging: Staging, parts: Mapping[int, Partition], name: str, keep_bytes: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        """controls: this thread's own. parts: the partitions the engine owns, as the loop keeps them. keep_bytes: of all
+        partitions together."""
+        self._log = log
+        self._controls = controls
+        self._staging = staging
+        self._parts = parts
+        self._name = name
+        self._keep = keep_bytes // log.partitions
+        self._tell = tell
+        self._seen = controls.last
+        self._next_slow = 0
+        self._missing: dict[tuple[int, int], int] = {}
+        self._held: dict[int, bytes] = {}
+        self.extents: dict[int, Extent] = {}
+        """How much of each owned partition's log there is."""
+        self.over: dict[int, str] = {}
+        """Partitions beyond their share of the log's room that can't be trimmed, and who holds them."""
+
+    def work(self) -> None:
+        """One round. Raises TransportUnreachable."""
+        self._staging.work()
+        self._controls.refresh()
+        for control in self._controls.holding(self._seen):
+            if isinstance(control.body, Prepare):
+                self._answer(control.k, control.body)
+            elif isinstance(control.body, Activate):
+                self._staging.stage(control.body.version, control.body.manifest)
+        self._seen = self._controls.last
+        now = clock.monotonic_ns()
+        if now >= self._next_slow:
+            self._next_slow = now + SLOW_NS
+            parts = dict(self._parts)
+            self.extents = {number: self._log.extent(number) for number in parts}
+            self._complete(parts, now)
+            self._hold(parts)
+            self._trim(parts)
+
+    def _answer(self, k: int, body: Prepare) -> None:
+        """Stage, and say on the board how it went."""
+        bundle = self._staging.stage(body.version, body.manifest)
+        answer = Answer(self._name, "staged")
+        try:
+            if isinstance(bundle, TocsinError):
+                raise bundle
+            for part in list(self._parts.values()):
+                check_instruments(bundle.manifest, counted(part.settings, part.rules))
+        except TocsinError as error:
+            answer = Answer(self._name, "refused", error.code, str(error.args[0]))
+            self._tell(f"bundle {body.version} is refused: {error}")
+        self._log.post(answer_name(self._log.deployment, k, self._name), msgspec.json.encode(answer))
+
+    def _complete(self, parts: Mapping[int, Partition], now: int) -> None:
+        """Whoever wrote a control record and died before its copies stood everywhere: finish it."""
+        missing = {
+            (number, control.k): control for control in self._controls.due() for number, part in parts.items()
+            if part.followed.get(control.verb, 0) < control.k and part.records >= self.extents[number].appended
+        }
+        self._missing = {key: self._missing.get(key, now) for key in missing}
+        for (number, k), since in list(self._missing.items()):
+            if now - since >= MISSING_NS:
+                self._log.append(number, [self._controls.payload(k)], Kind.CONTROL)
+                self._tell(f"partition {number}: copied control record {k}, whose writer hadn't")
+                del self._missing[number, k]
+
+    def _hold(self, parts: Mapping[int, Partition]) -> None:
+        """Say from where on this deployment still needs each partition: its oldest checkpoint."""
+        for number in parts:
+            manifests = self._log.checkpoints(number)
+            newest = manifests[0] if manifests else b""
+            if self._held.get(number) != newest:
+                oldest = oldest_cursor(manifests) if manifests else START
+                name = f"{retention.HOLDS}engine.{self._log.deployment}.{number}"
+                self._log.post(name, retention.hold({number: oldest}))
+                self._held[number] = newest
+
+    def _trim(self, parts: Mapping[int, Partition]) -> None:
+        self.over = {number: why for number, why in self.over.items() if number in parts}
+        posts = self._log.posts(retention.HOLDS)
+        for number, part in parts.items():
+            extent = self.extents[number]
+            wanted = retention.surplus(extent, self._keep)
+            if not wanted:
+                self.over.pop(number, None)
+                continue
+            holds = retention.held(posts, number)
+            before = retention.floor(holds.values())
+            if before <= extent.first:
+                holder = min(holds, key=lambda name: holds[name], default="nobody")
+                if number not in self.over:
+                    self._tell(f"partition {number} takes {extent.bytes / 1e6:,.0f} MB, more than its share, and can't be "
+                               f"trimmed: {holder} still needs it")
+                self.over[number] = holder
+                continue
+            self.over.pop(number, None)
+            try:
+                self._log.trim(number, part.epoch, before, min(wanted, TRIM_MOST))
+            except OwnershipLost:
+                return                             # the loop hears of it too, and ends

@@ -1,0 +1,88 @@
+"""What an engine is doing right now, put together when somebody asks: nothing of it is kept up while ticks flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .. import clock
+from ..transports.base import Log
+from .health import Facts, Verdict, Vitals, Work, health, readiness
+from .observer import Observer
+from .supervise import Loop
+
+if TYPE_CHECKING:                              # only looked at: what they own is theirs
+    from ..housekeeping import Housekeeper
+    from ..inbox import Inbox
+    from ..partition.state import Partition
+
+_ACTIVATE = "activate"
+"""The verb of control records that name a bundle."""
+
+
+class Status:
+    """Of one engine; asked by other threads, at any time."""
+
+    def __init__(
+        self, name: str, log: Log, seen: Observer, parts: Mapping[int, Partition], inbox: Inbox, keeper: Housekeeper,
+        loops: Sequence[Loop],
+    ) -> None:
+        """parts: the partitions the engine owns, as the loop keeps them."""
+        self.name = name
+        self.deployment = log.deployment
+        self.partitions = log.partitions
+        self.seen = seen
+        self.keeper = keeper
+        self._parts = parts
+        self._inbox = inbox
+        self._loops = loops
+
+    def vitals(self) -> Vitals:
+        return Vitals(self.seen.last_turn, tuple(loop.death for loop in self._loops if loop.death))
+
+    def facts(self) -> Facts:
+        return Facts(self.vitals(), self.work(), self.seen.warm_share())
+
+    def health(self) -> Verdict:
+        return health(self.vitals(), clock.monotonic_ns())
+
+    def ready(self) -> Verdict:
+        return readiness(self.facts(), clock.monotonic_ns())
+
+    def queued(self) -> dict[str, int]:
+        """Records on their way to being published, by where they stand."""
+        filling = sum(part.waiting for part in list(self._parts.values()))
+        return {"filling": filling, "publishing": self.seen.sent - self.seen.acknowledged}
+
+    def work(self) -> tuple[Work, ...]:
+        """By partition, in their order."""
+        return tuple(self._work(part) for _, part in sorted(dict(self._parts).items()))
+
+    def _work(self, part: Partition) -> Work:
+        number = part.number
+        entry = self._inbox.paused.get(number)
+        extent = self.keeper.extents.get(number)
+        behind = None if extent is None else max(extent.appended - part.records, 0)
+        next_appended = entry.appended if entry else self.seen.appended.get(number, 0)
+        lag_s = None
+        if behind == 0 and not entry:
+            lag_s = 0.0
+        elif next_appended:
+            lag_s = max(clock.wall_ns() - next_appended, 0) / 1e9
+        return Work(
+            number, part.bundle.version if part.bundle else None, part.followed.get(_ACTIVATE, 0),
+            msgspec.json.decode(entry.payload, type=_Named).body.version if entry else None,
+            behind, None if behind is None else behind * self.seen.ticks_per_record(), lag_s, self.keeper.over.get(number),
+        )
+
+
+class _Version(msgspec.Struct):
+    version: str
+
+
+class _Named(msgspec.Struct):
+    """Of a control record that a partition waits in front of; the inbox has checked it."""
+
+    body: _Version

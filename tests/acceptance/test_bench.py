@@ -1,0 +1,83 @@
+"""`tocsin bench`: that it runs and that its figures are of what it says it measured. How fast it is, is not asked here."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.eventtime import EventTime
+from engine.feeds.sim import simulate
+from tests.acceptance.conftest import Tocsin, left_behind
+from trainers.bench.pipeline import QUICK, RATE
+
+KEYS = {"what", "ours", "peer", "theirs", "unit", "ratio", "rounds", "target", "met", "counts"}
+
+
+@pytest.fixture(scope="module")
+def report(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("bench")
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    report = Tocsin(installed, folder).json("bench", "pipeline", "--quick", environ={"TMPDIR": str(temporary)})
+    assert not left_behind(folder), "a process was left behind"
+    assert not list(temporary.glob("tocsin-bench-*")), "a folder was left behind"
+    return report
+
+
+def rows(report: Any, *words: str) -> list[Any]:
+    """Those of whose names every word is a part."""
+    return [row for row in report["rows"] if all(word in row["what"] for word in words)]
+
+
+def test_every_row_is_well_formed_and_measured(report: Any) -> None:
+    assert {"cpu", "cores", "versions", "date", "pinned"} <= report["machine"].keys()
+    assert {"tocsin", "python", "redis-server", "redis", "hiredis", "numba", "lightgbm"} <= report["machine"]["versions"].keys()
+    for row in report["rows"]:
+        assert row.keys() == KEYS
+        assert row["rounds"] == QUICK.rounds
+        assert math.isfinite(row["ours"])
+        assert row["ours"] > 0
+        assert row["theirs"] > 0
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+        assert (row["met"] is None) == (row["target"] == "")
+        assert all(row[key] for key in ("what", "peer", "unit"))
+
+
+def test_what_was_drained_is_what_was_simulated(report: Any) -> None:
+    ticks = simulate(QUICK.days)
+    refused = int(np.count_nonzero(EventTime().admit(ticks)))
+    assert refused > 10
+    every = [row for row in rows(report, "every tick") if row["unit"] == "ticks/s"]
+    assert len(every) == 3
+    for row in every:
+        assert row["counts"] == {"ticks": len(ticks), "refused": refused, "decisions": len(ticks) - refused}
+    moments = rows(report, "moments")
+    assert len(moments) == 3
+    assert {tuple(row["counts"].items()) for row in moments} == {tuple(moments[0]["counts"].items())}
+    assert 0.01 * len(ticks) < moments[0]["counts"]["decisions"] < 0.1 * len(ticks)
+
+
+def test_latency_and_swap_lost_nothing(report: Any) -> None:
+    sent = int(RATE * QUICK.latency_s)
+    latencies = rows(report, "p50") + rows(report, "p99")
+    assert len(latencies) == 4
+    for row in latencies:
+        assert row["counts"] == {"ticks": 2 * sent, "refused": 0, "decisions": sent}
+    for p50, p99 in zip(rows(report, "p50"), rows(report, "p99"), strict=True):
+        assert p50["ours"] <= p99["ours"]
+        assert p50["theirs"] <= p99["theirs"]
+    for row in rows(report, "swap"):
+        counts = row["counts"]
+        assert counts["decisions"] == counts["ticks"] - counts["refused"] > 0
+
+
+def test_start_and_memory_stand_beside_the_library(report: Any) -> None:
+    (start,) = rows(report, "exec")
+    (memory,) = rows(report, "memory")
+    assert "lightgbm" in start["peer"]
+    assert "lightgbm" in memory["peer"]
+    assert 10 < memory["theirs"] < 10_000

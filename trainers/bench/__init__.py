@@ -1,0 +1,1 @@
+"""`tocsin bench`: the engine beside what it is held against, measured in one run."""

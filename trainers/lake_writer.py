@@ -1,0 +1,285 @@
+"""Writing a lake: segments first, then the commit, then what the commit made superfluous is removed.
+
+Every file is written under another name, synced and renamed; the folders are synced before the commit that counts on
+them. So after a kill at any moment, or a power cut, the lake is what its last commit says, and the next start removes
+what no commit speaks of.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from fcntl import LOCK_EX, LOCK_NB, flock
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from engine import clock
+from engine.errors import InputRefused, OwnershipLost, TransportUnreachable
+from engine.instruments import Instruments
+from engine.types import START
+
+from .lake import FORMAT, TABLES, TICKS, Commit, Gap, Part, Segment, counting, day_of, folder_of, read_commit, segments_in
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FAN = 16
+"""So many neighbours of one level are put together into one segment of the next."""
+FULL = 2**20
+"""bytes from which on a segment is left as it is."""
+PATIENCE_NS = 8_000_000_000
+"""So long a killed trainer's recorder may still hold the lake: it ends with its parent, five seconds later at most."""
+LEVEL = 3
+"""Of zstd: half of what lz4 takes (17 bytes a row), at 8 million rows a second."""
+
+
+class Fresh(NamedTuple):
+    """Rows of one partition, in log order, for one folder."""
+
+    table: str
+    symbol: str
+    """Empty but for ticks."""
+    day: str
+    partition: int
+    frame: pl.DataFrame
+    """With the columns of LOG_ORDER."""
+
+
+class Writer:
+    """The one writer of a lake. `commit` is what the lake holds, in `files` segments of `bytes` together."""
+
+    commit: Commit
+
+    def __init__(
+        self, folder: Path, identity: str, partitions: int, rules: Callable[[], Instruments], quota: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Lock the lake, make it where there is none, and remove what no commit speaks of.
+
+        rules: how prices are counted from the first tick on; asked for a new lake only. quota: bytes. tell: hears, in
+        words, what was removed for it. Raises OwnershipLost `lake_locked`, TransportUnreachable `lake_foreign`,
+        InputRefused `lake_format`, `lake_damaged`.
+        """
+        self.folder = folder
+        self.bytes = 0
+        self._quota = quota
+        self._tell = tell
+        self._unsynced: set[Path] = set()
+        self._index: dict[Path, list[Segment]] = {}
+        self._sizes: dict[Segment, int] = {}
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            _sync(folder.parent)
+        self._lock = _lock(folder)
+        try:
+            found = read_commit(folder) or _beginning(folder, identity, partitions, rules)
+            if found.identity != identity:
+                raise TransportUnreachable(
+                    "lake_foreign", f"{folder} is the lake of another log ({found.identity}; this one is {identity})",
+                    hint="give this log a lake of its own: [lake] path, or another --home",
+                )
+            # a new number before anything is removed: who reads just now will look again
+            self._commit(msgspec.structs.replace(found, number=found.number + 1))
+            self._sweep()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def files(self) -> int:
+        return len(self._sizes)
+
+    def has(self, table: str, day: str, partition: int) -> bool:
+        """Whether a partition has rows in a day of a table without symbols."""
+        return any(segment.partition == partition for segment in self._index.get(self.folder / table / day, ()))
+
+    def append(self, fresh: Iterable[Fresh], parts: list[Part], newest: int, gaps: list[Gap]) -> None:
+        """One commit: from here on the lake holds these rows too, up to the cursors of `parts`. Raises OSError."""
+        folders = {self._write(rows) for rows in fresh}
+        doomed = [segment for folder in folders for segment in self._put_together(folder)]
+        removing = self._beyond_quota(newest)
+        for folder in self._unsynced:
+            _sync(folder)
+        self._unsynced.clear()
+        self._commit(msgspec.structs.replace(
+            self.commit, number=self.commit.number + 1, at=clock.wall_ns(), newest=newest, parts=parts,
+            gaps=[*self.commit.gaps, *gaps], removing=removing, removed=[*self.commit.removed, *removing],
+        ))
+        for segment in doomed:
+            os.unlink(segment.path)
+        self._remove_days(removing)
+
+    def close(self) -> None:
+        """Let another writer in."""
+        os.close(self._lock)
+
+    # ---- before the commit
+
+    def _write(self, rows: Fresh) -> Path:
+        home = self.folder / rows.table
+        folder = (home / folder_of(rows.symbol) if rows.table == TICKS else home) / rows.day
+        self._make(folder)
+        major, minor = rows.frame["major"], rows.frame["minor"]
+        self._store(Segment(folder, 0, rows.partition, (major[0], minor[0]), (major[-1], minor[-1])), rows.frame)
+        return folder
+
+    def _make(self, folder: Path) -> None:
+        if folder not in self._index and not folder.is_dir():
+            self._make(folder.parent)
+            os.mkdir(folder)
+            self._unsynced.add(folder.parent)
+
+    def _store(self, segment: Segment, frame: pl.DataFrame) -> None:
+        content = io.BytesIO()
+        frame.write_parquet(content, compression="zstd", compression_level=LEVEL)
+        _put(segment.path, content.getbuffer())
+        self._unsynced.add(segment.folder)
+        self._add(segment, len(content.getbuffer()))
+
+    def _put_together(self, folder: Path) -> list[Segment]:
+        """Merge neighbours until there is nothing to merge; returns the segments that lie inside others now."""
+        import polars as pl
+
+        doomed: list[Segment] = []
+        while run := self._mergeable(folder):
+            merged = run[0]._replace(level=run[0].level + 1, last=run[-1].last)
+            self._store(merged, pl.concat([pl.read_parquet(segment.path) for segment in run]))
+            for segment in run:
+                self._drop(segment)
+            doomed += run
+        return doomed
+
+    def _mergeable(self, folder: Path) -> list[Segment]:
+        segments = sorted(self._index[folder], key=lambda s: (s.partition, s.first))
+        for (_, _, full), run in groupby(segments, lambda s: (s.partition, s.level, self._sizes[s] >= FULL)):
+            neighbours = list(run)
+            if not full and len(neighbours) >= FAN:
+                return neighbours[:FAN]
+        return []
+
+    def _beyond_quota(self, newest: int) -> list[str]:
+        """The oldest days, as many as are too much; never the day of the newest tick, nor what is stamped after it."""
+        if self.bytes <= self._quota:
+            return []
+        sizes: dict[str, int] = defaultdict(int)
+        for segment, size in self._sizes.items():
+            sizes[segment.folder.name] += size
+        doomed: list[str] = []
+        left = self.bytes
+        for day in sorted(day for day in sizes if day < day_of(newest)):
+            if left <= self._quota:
+                break
+            left -= sizes[day]
+            doomed.append(day)
+        over = f"{self.folder} takes {self.bytes / 1e9:.3g} GB, [lake] quota_gb is {self._quota / 1e9:.3g}"
+        if doomed:
+            self._tell(f"{over}: the oldest days are removed: {', '.join(doomed)}")
+        else:
+            self._tell(f"{over}, and all of it is of the current day, which is kept")
+        return doomed
+
+    # ---- the commit, and after it
+
+    def _commit(self, commit: Commit) -> None:
+        _put(self.folder / "commit", msgspec.msgpack.encode(commit))
+        _sync(self.folder)
+        self.commit = commit
+
+    def _sweep(self) -> None:
+        """Remove what a killed writer left: unfinished files, segments after the commit, segments inside others."""
+        for folder in _folders(self.folder):
+            for temp in folder.glob(".*.tmp"):
+                os.unlink(temp)
+            written = list(segments_in(folder))
+            kept = counting(written, self.commit)
+            if len(kept) < len(written):
+                _sync(folder)                      # what holds the rows of the others is there to stay
+            for segment in set(written) - set(kept):
+                os.unlink(segment.path)
+            for segment in kept:
+                self._add(segment, segment.path.stat().st_size)
+
+    def _remove_days(self, days: list[str]) -> None:
+        for segment in [s for s in self._sizes if s.folder.name in days]:
+            os.unlink(segment.path)
+            self._drop(segment)
+
+    # ---- what there is
+
+    def _add(self, segment: Segment, size: int) -> None:
+        self._index.setdefault(segment.folder, []).append(segment)
+        self._sizes[segment] = size
+        self.bytes += size
+
+    def _drop(self, segment: Segment) -> None:
+        self._index[segment.folder].remove(segment)
+        self.bytes -= self._sizes.pop(segment)
+
+
+def _beginning(folder: Path, identity: str, partitions: int, rules: Callable[[], Instruments]) -> Commit:
+    """Of a lake that holds nothing. Raises InputRefused where there are rows: without a commit they would be swept away."""
+    if any((folder / table).exists() for table in TABLES):
+        raise InputRefused("lake_damaged", f"{folder} holds ticks, but its file `commit` is gone",
+                           hint="bring the file back from a copy, or record into another folder ([lake] path)")
+    base = rules().to_dict()
+    parts = [Part(START, 0, [], [], base, {}) for _ in range(partitions)]
+    return Commit(FORMAT, 0, secrets.token_hex(16), identity, clock.wall_ns(), 0, base, parts, [], [], [])
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    """Every folder that may hold segments."""
+    for table in TABLES:
+        yield from (folder / table).glob("*/*/" if table == TICKS else "*/")
+
+
+def _lock(folder: Path) -> int:
+    """Held until it is closed; the file says by whom."""
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = clock.monotonic_ns() + PATIENCE_NS
+    while not _locked(lock):
+        if clock.monotonic_ns() < deadline:
+            clock.sleep(0.05)
+            continue
+        holder = os.pread(lock, 256, 0).decode(errors="replace")
+        os.close(lock)
+        raise OwnershipLost(
+            "lake_locked", f"{folder} is being recorded already, by {holder}",
+            hint="one recorder per lake: stop that one, or name another folder ([lake] path)",
+        )
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    return lock
+
+
+def _locked(lock: int) -> bool:
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _put(path: Path, content: bytes | memoryview) -> None:
+    """The whole file or none of it."""
+    temp = path.with_name(f".{path.name}.tmp")
+    with open(temp, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temp, path)
+
+
+def _sync(folder: Path) -> None:
+    """Names written to a folder survive a power cut from here on."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

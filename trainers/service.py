@@ -1,0 +1,278 @@
+"""`tocsin run trainer`: a supervisor of two children, one that records the log, one that trains when it is time.
+
+The supervisor itself computes nothing and loads no training library. Either child may crash or be killed without harm:
+the recorder goes on from its last commit, a training that died made nothing, or a bundle that nobody activated.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+from engine.config import Config
+from engine.errors import TocsinError
+from engine.registry import decisions, signing
+from engine.registry.append import complete
+from engine.registry.controls import read_controls
+from engine.registry.decisions import Decision
+from engine.registry.settings import check_file
+from engine.registry.store import Registry
+from engine.terminal import log_to_stderr
+from engine.transports import open_log
+from engine.transports.base import Log
+
+from .family import end_with_parent
+from .schedule import schedule
+
+log = logging.getLogger("tocsin")
+
+ROUND_S = 0.1
+TOO_OFTEN, WITHIN_S = 4, 60.0
+"""A recorder that dies so many times within so long isn't started again."""
+RETRY_S = 60.0
+"""After a training that found too few events the next comes no later than this."""
+TRAIN_NOW = "train-now"
+"""A file of this name in HOME asks for a training and is taken away when one starts."""
+
+
+class Service:
+    """One trainer service: `Service(config).run(stop)`."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises UsageError (schedule, keys, a file that differs from the log's settings), TransportUnreachable."""
+        self.config = config
+        self.registry = Registry(config.registry_path, config.trust_path)
+        self.private = signing.load_private(config.keys_path / signing.PRIVATE)
+        self.registry.check_pair(self.private)
+        self._next = schedule(config.trainer.every)
+        self.log: Log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+        check_file(config.rules(), read_controls(self.log, self.registry.public_key()), self.registry)
+        self.training: _Child | None = None
+        self.recorder: _Child | None = None
+        self._trigger = ""
+        self._deaths: deque[float] = deque(maxlen=TOO_OFTEN)
+
+    def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
+        """Until `stop` says so. Raises TocsinError `recorder_died` when the recorder can't be kept alive."""
+        signal.signal(signal.SIGUSR1, self._asked)
+        complete(self.log, self.registry.public_key())         # whoever trained before us may have died half way
+        last = self._last_start()
+        due = self._next(last, datetime.now(UTC))
+        ready()
+        try:
+            while not stop():
+                self._keep_recording()
+                now = datetime.now(UTC)
+                trigger = self._due(due, now)
+                if trigger and self.training is None:
+                    log.info("training starts (%s)", trigger)
+                    self.training = _Child(_train, self.config, trigger)
+                    due = self._next(now, now)
+                if self.training and (outcome := self.training.outcome()):
+                    self.training = None
+                    due = self._trained(outcome, due)
+                time.sleep(ROUND_S)
+        finally:
+            for child in (self.training, self.recorder):
+                if child:
+                    child.end()
+
+    def close(self) -> None:
+        self.log.close()
+
+    # ---- when
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self._trigger = "signal"
+
+    def _due(self, due: datetime | None, now: datetime) -> str:
+        """What asks for a training now; empty if nothing does. A request made during a training waits for its end."""
+        if self.training is not None:
+            return ""
+        file = self.config.home_path / TRAIN_NOW
+        if file.exists():
+            file.unlink(missing_ok=True)
+            return "file"
+        trigger, self._trigger = self._trigger, ""
+        return trigger or ("schedule" if due is not None and now >= due else "")
+
+    def _last_start(self) -> datetime | None:
+        """When the last training of this registry began, as far as its decisions tell."""
+        kept = [decisions.decision(self.registry, about) for about in (*self.registry.versions()[-1:], decisions.FAILED)]
+        return max((datetime.fromisoformat(found.at) for found in kept if found), default=None)
+
+    def _trained(self, outcome: _Outcome, due: datetime | None) -> datetime | None:
+        """Say what became of a training; when the next is due."""
+        decision = outcome.decision
+        if decision is not None and decision.about != decisions.FAILED:
+            log.info("bundle %s %s after %.1f s: %s", decision.about, "activated" if decision.activated else "not activated",
+                     decision.seconds, decision.why)
+            return due
+        log.error("training failed: %s", outcome.error)
+        if due is None or not outcome.too_little:
+            return due
+        return min(due, datetime.fromtimestamp(time.time() + RETRY_S, UTC))
+
+    # ---- the recorder
+
+    def _keep_recording(self) -> None:
+        if self.recorder is None:
+            self.recorder = _Child(_record, self.config)
+            return
+        outcome = self.recorder.outcome()
+        if outcome is None:
+            return
+        self.recorder = None
+        self._deaths.append(time.monotonic())
+        if outcome.fatal or (len(self._deaths) == TOO_OFTEN and self._deaths[-1] - self._deaths[0] < WITHIN_S):
+            raise TocsinError("recorder_died", f"the recorder can't be kept alive: {outcome.error}",
+                              hint="mend what it names; it goes on from its last commit, and no tick is trimmed meanwhile")
+        log.error("the recorder died (%s); it is started again", outcome.error)
+
+
+class _Outcome:
+    """How a child ended."""
+
+    def __init__(self, decision: Decision | None, error: str, *, too_little: bool = False, fatal: bool = False) -> None:
+        self.decision = decision
+        self.error = error
+        self.too_little = too_little
+        self.fatal = fatal
+        """It says itself that starting it again is of no use."""
+
+
+class _Child:
+    """A process that does one thing; what it has to say at its end comes over a pipe."""
+
+    def __init__(self, target: Callable[..., None], *args: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(target=target, args=(theirs, *args))
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def outcome(self) -> _Outcome | None:
+        """How it ended, None while it runs."""
+        if self._process.is_alive() and not self._pipe.poll():
+            return None
+        try:
+            said: dict[str, Any] = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            return _Outcome(None, f"its process {how}")
+        self._process.join()
+        return _Outcome(**said)
+
+    def end(self) -> None:
+        """Ask it to stop, and end it if it doesn't."""
+        self._process.terminate()
+        self._process.join(10.0)
+        self._process.kill()
+        self._process.join()
+
+
+def _begin() -> Callable[[], bool]:
+    """What every child does first; returns whether it has been asked to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    end_with_parent()
+    log_to_stderr()
+    return asked.is_set
+
+
+def _record(pipe: Connection, config: Config) -> None:
+    """The recorder's process."""
+    stop = _begin()
+    from .recorder import record
+
+    try:
+        record(config, stop)
+    except TocsinError as error:
+        pipe.send({"decision": None, "error": str(error), "fatal": error.code not in _PASSING})
+    except Exception as error:
+        pipe.send({"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
+
+
+_PASSING = ("loading", "timeout", "unreachable")
+"""Errors of a recorder that may be gone at its next start."""
+
+
+def _train(pipe: Connection, config: Config, trigger: str) -> None:
+    """A training's process."""
+    _begin()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    start = time.monotonic()
+    failure: dict[str, Any] = {}
+    decision: Decision | None = None
+    try:
+        decision = _train_once(config, trigger)
+    except TocsinError as error:
+        failure = {"error": str(error), "too_little": error.code in ("no_events", "too_few_events")}
+    except Exception as error:
+        failure = {"error": f"{type(error).__name__}: {error} ({_where(error)})"}
+    if failure:
+        decision = Decision(
+            decisions.FAILED, datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), config.log.deployment,
+            trigger, config.trainer.activate, False, False, failure["error"], round(time.monotonic() - start, 3),
+        )
+        decisions.keep(Registry(config.registry_path, config.trust_path), decision, _private(config))
+    pipe.send({"decision": decision, "error": "", **failure})
+
+
+def _train_once(config: Config, trigger: str) -> Decision:
+    from engine.manifest import Moments
+    from engine.partition.checkpoint import oldest_k
+    from engine.registry.prune import needed_by, prune
+    from engine.registry.rollout import Activate
+
+    from .sources import ticks_of_log
+    from .training import start_fits, train_and_decide
+
+    want = config.trainer
+    fits = start_fits(want.experts, want.preset, config)
+    registry = Registry(config.registry_path, config.trust_path)
+    source = open_log(config.url, deployment=config.log.deployment)
+    try:
+        ticks, rules = ticks_of_log(source, registry, config, want.days)
+        _, decision = train_and_decide(
+            ticks, registry, _private(config), rules, fits, Moments(kind=want.moments), lambda stage, done, total: None,
+            log=source, deployment=config.log.deployment, rule=want.activate, trigger=trigger, tell=log.info,
+        )
+        controls = read_controls(source, registry.public_key())
+        gone = prune(
+            registry, config.registry.keep, needed_by(source, controls, lambda kept: oldest_k(kept, Activate.verb))
+        )
+        if gone:
+            log.info("removed bundles %s: more than [registry] keep = %d", ", ".join(gone), config.registry.keep)
+    finally:
+        for fit in fits:
+            fit.stop()
+        source.close()
+    return decision
+
+
+def _private(config: Config) -> Any:
+    return signing.load_private(config.keys_path / signing.PRIVATE)
+
+
+def _where(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"

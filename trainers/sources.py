@@ -1,0 +1,62 @@
+"""Where ticks to train on come from: files, or a log, as far back as it and its lake reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.arguments import column_map
+from engine.config import Config
+from engine.eventtime import EventTime
+from engine.files import read_ticks
+from engine.instruments import Instruments, SymbolTable
+from engine.registry.controls import read_controls
+from engine.registry.settings import base_instruments, counted, in_force
+from engine.registry.store import Registry
+from engine.transports.base import Log
+from engine.types import START, Kind, TickBatch
+from engine.wire.ticks import decode
+
+from .lake import Lake, read_commit
+
+READ = 1000
+"""Records at a time."""
+DAY_NS = 86_400_000_000_000
+
+
+def ticks_of_files(files: Sequence[str], config: Config, columns: str | None) -> tuple[TickBatch, Instruments]:
+    """Ticks in order of time and how they are counted. Raises InputRefused."""
+    rules = config.rules()
+    return read_ticks(files, rules, columns=column_map(columns)), rules
+
+
+def ticks_of_log(log: Log, registry: Registry, config: Config, days: float) -> tuple[TickBatch, Instruments]:
+    """The ticks that the log's engines took, in order of time, and how they are counted now.
+
+    From the lake that records this log where there is one, else what the log itself still holds. days: only so many
+    before the newest tick; 0: all.
+    """
+    controls = read_controls(log, registry.public_key())
+    rules = counted(in_force(controls), base_instruments(controls, registry, config.rules()))
+    span = int(days * DAY_NS)
+    commit = read_commit(config.lake_path)
+    if commit is not None and commit.identity == log.identity:
+        return Lake(config.lake_path).read(start=commit.newest - span if span else 0), rules
+    ticks = _admitted(log, rules)
+    if span and len(ticks):
+        ticks = ticks[ticks.ts >= ticks.ts.max() - span]
+    return ticks, rules
+
+
+def _admitted(log: Log, rules: Instruments) -> TickBatch:
+    """What the log holds, judged as the engine judges it, all partitions merged by time."""
+    table, judges, cursors = SymbolTable(rules), EventTime(), dict.fromkeys(range(log.partitions), START)
+    batches = []
+    while found := log.read(cursors, READ):
+        for partition, entries in found.items():
+            cursors[partition] = entries[-1].cursor
+            ticks, _ = decode([entry for entry in entries if entry.kind is not Kind.CONTROL], table)
+            batches.append(ticks[judges.admit(ticks) == 0])
+    ticks = TickBatch.concat(batches)
+    return ticks[np.argsort(ticks.ts, kind="stable")]

@@ -1,0 +1,119 @@
+"""One training, whole: from its ticks to a bundle, to what is decided about it and why, to the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from engine.config import MAIN, Config
+from engine.errors import TocsinError, UsageError
+from engine.instruments import Instruments
+from engine.manifest import Moments
+from engine.registry import decisions
+from engine.registry.activate import activate
+from engine.registry.controls import read_controls
+from engine.registry.decisions import Decision
+from engine.registry.rollout import Activate
+from engine.registry.store import Registry
+from engine.terminal import whoever
+from engine.transports.base import Log
+from engine.types import TickBatch
+
+from .experts import names
+from .experts.devices import cpu_budget, thread_shares
+from .fit import Fit
+from .pipeline import Progress, Trained, train
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+CHAMPION = "champion"
+"""The alias a new log starts with."""
+
+
+def start_fits(experts: str, preset: str, config: Config) -> list[Fit]:
+    """A child per expert, started ahead so that importing its library costs no time. Raises UsageError `expert_unknown`."""
+    known = list(names())
+    wanted = known if experts == "all" else [name for name in experts.split(",") if name]
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise UsageError("expert_unknown", f"no expert {', '.join(unknown) or experts!r}", hint=f"known: {', '.join(known)}")
+    threads = thread_shares(config.trainer.threads or cpu_budget(), len(wanted))
+    return [Fit(name, known.index(name) + 1, preset, share) for name, share in zip(wanted, threads, strict=True)]
+
+
+def train_and_decide(
+    ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
+    moments: Moments, progress: Progress, *, log: Log | None, deployment: str, rule: str, trigger: str, comment: str = "",
+    tell: Callable[[str], None] = lambda text: None,
+) -> tuple[Trained, Decision]:
+    """Train, decide by `rule` (if-better, manual, always), activate where it says so, and keep what was decided.
+
+    log: whose engines answer with the bundle, None for the alias only. Raises what `train` and `activate` raise; a
+    bundle that was made and couldn't be activated is kept with the reason.
+    """
+    start = time.monotonic()
+    trained = train(ticks, registry, private, rules, fits, moments, progress, champion=_champion(log, registry))
+    wanted = rule == "always" or (rule == "if-better" and trained.better)
+    done: dict[str, Any] = {"activated": False}
+    failure: TocsinError | None = None
+    why = reason(trained)
+    if wanted:
+        try:
+            done = _activate(trained.version, registry, private, log, deployment, comment, tell)
+        except TocsinError as error:
+            failure, why = error, f"{why}; not activated: {error.args[0]} [{error.code}]"
+    decision = Decision(
+        about=trained.version, at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        deployment=deployment, trigger=trigger, rule=rule, better=trained.better, why=why,
+        seconds=round(time.monotonic() - start, 3), **done,
+    )
+    decisions.keep(registry, decision, private)
+    if failure:
+        raise failure
+    return trained, decision
+
+
+def _champion(log: Log | None, registry: Registry) -> str | None:
+    """Who answers now: the log's newest activation, else the alias."""
+    if log is not None:
+        newest = read_controls(log, registry.public_key()).newest().get(Activate.verb)
+        if newest is not None and isinstance(newest.body, Activate):
+            return newest.body.version
+    return registry.aliases().get(CHAMPION)
+
+
+def _activate(
+    version: str, registry: Registry, private: Ed25519PrivateKey, log: Log | None, deployment: str, comment: str,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """The control record first, then the alias: the log is the only truth of what answers."""
+    done: dict[str, Any] = {"activated": True}
+    if log is not None:
+        activation = activate(log, registry, private, version, whoever(), comment, tell)
+        done |= {"k": activation.k, "copies": {str(p): log.format(cursor) for p, cursor in activation.copies.items()}}
+    if deployment == MAIN:                     # the alias is where a log starts; paper must not move it for live
+        registry.set_alias(CHAMPION, version)
+    return done
+
+
+def reason(trained: Trained) -> str:
+    """What `if-better` goes by, in words."""
+    metrics = trained.metrics
+    words = [verdict(metrics["against_prior"], "the prior")]
+    if metrics["against_champion"]:
+        words.append(verdict(metrics["against_champion"], f"champion {metrics['against_champion']['champion']}"))
+    return "; ".join(words)
+
+
+def verdict(compared: dict[str, Any], other: str) -> str:
+    if compared["verdict"] == "not comparable":
+        return f"not comparable with {other} ({compared['events']} common events)"
+    direction = "better" if compared["mean"] >= 0 else "worse"
+    proven = "more than chance" if compared["better"] else "not enough"
+    return (
+        f"{abs(compared['mean']):.4f} ± {compared['standard_error']:.4f} nats {direction} than {other} "
+        f"({compared['blocks']} blocks of {compared['block_ns'] / 60e9:g} min): {proven}"
+    )

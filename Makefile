@@ -12,10 +12,13 @@ ifneq ($(TOCSIN_DATA),)
 export TOCSIN_DATA
 endif
 
+# Of the moments at which `make chaos` kills.
+SEED ?= 1
+
 # pip would compile every module of every package, for 10 s. Python itself compiles the few it imports, if it may.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check schemas pins clean
+.PHONY: help demo test chaos check schemas pins clean
 
 help:                           ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
@@ -25,6 +28,9 @@ demo: .venv/demo.stamp          ## everything on this machine in under a minute:
 
 test: .venv/test.stamp          ## the tests: unit, contract, integration, acceptance
 	$(BIN)/python -m pytest $(TESTS)
+
+chaos: .venv/test.stamp         ## kill everything at some 60 moments that SEED=1 gives, and prove that nothing was lost: 8 minutes
+	$(BIN)/python -m tests.chaos $(SEED)
 
 check: .venv/dev.stamp          ## style, types, floors, published schemas, nothing of this machine in the files
 	$(BIN)/ruff check .

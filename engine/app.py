@@ -30,7 +30,10 @@ from .registry.store import Registry
 from .transports import open_log
 from .types import Entry, TickBatch
 from .warmup import compile_everything
+from .watch.http import serve
+from .watch.metrics import EngineCollector, registry
 from .watch.observer import Observer
+from .watch.status import Status
 from .watch.supervise import Loop
 from .workers.inline import InlineWorkers
 
@@ -95,12 +98,13 @@ class Engine:
         def staged(partition: int, entry: Entry) -> bool:
             return follower.staged(entry, self.parts[partition].followed)
 
-        def stopped() -> bool:
+        def turn() -> bool:
+            self.seen.turned()
             keeping.check()
             return stop()
 
         inbox = Inbox(
-            self.log, workers, self.config.name, stop=stopped, ready=started, staged=staged, lease_s=self.config.engine.lease_s
+            self.log, workers, self.config.name, stop=turn, ready=started, staged=staged, lease_s=self.config.engine.lease_s
         )
 
         def granted(event: Granted) -> Partition:
@@ -113,6 +117,8 @@ class Engine:
             log.info("partition %d: epoch %d, from %s, published up to %s", part.number, part.epoch, part.upto, part.tail)
             return part
 
+        status = Status(self.config.name, self.log, self.seen, self.parts, inbox, keeper, [keeping])
+        exporter = serve(self.config.engine.listen, "engine", registry(EngineCollector(status)), status.health, status.ready)
         # the loop makes no cycles; collecting them would walk every object there is, in the middle of a tick
         gc.collect()
         gc.freeze()
@@ -122,6 +128,8 @@ class Engine:
             run(inbox, self.log, workers, checkpoints, follower, granted, self.seen, self.config.engine.batch)
         finally:
             keeping.stop()
+            if exporter:
+                exporter.close()
             gc.enable()
             gc.unfreeze()
         return self.seen.summary()

@@ -210,10 +210,11 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, Any, str]]:
     known = {f"{section}_{key}".upper(): f"{section}.{key}" for section in SECTIONS for key in _keys(section)}
     for variable, value in sorted(environ.items()):
         name = variable.removeprefix(PREFIX)
-        if not variable.startswith(PREFIX) or not value:
+        if not variable.startswith(PREFIX):
             continue
         if name in ("HOME", "DATA"):
-            found.append((name.lower(), value, variable))
+            if value:                              # a folder without a name is none; any other key may be empty on purpose
+                found.append((name.lower(), value, variable))
         elif name in known:
             found.append((known[name], value, variable))
         elif name not in BARE:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .instruments import Instrument
 from .jit import kernel
 from .state import SymbolRows
 from .types import I64, Code, TickBatch
@@ -84,14 +85,16 @@ class EventTime:
 
     def __init__(self) -> None:
         self.rows = SymbolRows(WORDS)
+        self._instruments: list[Instrument] = []
+        self._known = 0
         self._keep_crossed = np.zeros(0, np.int64)
 
     def admit(self, ticks: TickBatch) -> I64:
         """An index into VERDICTS per row, 0 for a tick that is taken; the state moves on for those."""
-        known = len(ticks.instruments)
-        if known > self._keep_crossed.size:
+        if ticks.instruments is not self._instruments or len(ticks.instruments) != self._known:
+            self._instruments, self._known = ticks.instruments, len(ticks.instruments)
             self._keep_crossed = np.array([i.crossed == "keep" for i in ticks.instruments], np.int64)
-        self.rows.ensure(known)
+        self.rows.ensure(self._known)
         verdicts = np.empty(len(ticks), np.int64)
         _admit(
             ticks.sid, ticks.ts, ticks.bid, ticks.ask, ticks.bid_size, ticks.ask_size, ticks.seq, ticks.appended,

@@ -27,7 +27,7 @@ SLOW_NS = 1_000_000_000
 """How often the log is looked over; staging and answers are looked after every round."""
 
 MISSING_NS = 2_000_000_000
-"""A copy that hasn't come for so long, in a partition read to its end, will not come by itself."""
+"""A copy that hasn't come for so long, in a partition read to where it ended then, will not come by itself."""
 
 TRIM_MOST = 20_000
 """Records forgotten at once, at most: the server answers nobody else meanwhile."""
@@ -49,9 +49,12 @@ class Housekeeper:
         self._name = name
         self._keep = keep_bytes // log.partitions
         self._tell = tell
-        self._seen = controls.last
+        newest = controls.newest()
+        prepared, activated = (newest[verb].k if verb in newest else 0 for verb in (Prepare.verb, Activate.verb))
+        self._seen = prepared - 1 if prepared > activated else controls.last       # its writer may be waiting for us
         self._next_slow = 0
-        self._missing: dict[tuple[int, int], int] = {}
+        self._missing: dict[tuple[int, int], tuple[int, int]] = {}
+        """By partition and k: since when a copy is missing, and how many records the partition had then."""
         self._held: dict[int, bytes] = {}
         self.extents: dict[int, Extent] = {}
         """How much of each owned partition's log there is."""
@@ -94,12 +97,12 @@ class Housekeeper:
     def _complete(self, parts: Mapping[int, Partition], now: int) -> None:
         """Whoever wrote a control record and died before its copies stood everywhere: finish it."""
         missing = {
-            (number, control.k): control for control in self._controls.due() for number, part in parts.items()
-            if part.followed.get(control.verb, 0) < control.k and part.records >= self.extents[number].appended
+            (number, control.k) for control in self._controls.due() for number, part in parts.items()
+            if part.followed.get(control.verb, 0) < control.k
         }
-        self._missing = {key: self._missing.get(key, now) for key in missing}
-        for (number, k), since in list(self._missing.items()):
-            if now - since >= MISSING_NS:
+        self._missing = {key: self._missing.get(key, (now, self.extents[key[0]].appended)) for key in missing}
+        for (number, k), (since, appended) in list(self._missing.items()):
+            if now - since >= MISSING_NS and parts[number].records >= appended:
                 self._log.append(number, [self._controls.payload(k)], Kind.CONTROL)
                 self._tell(f"partition {number}: copied control record {k}, whose writer hadn't")
                 del self._missing[number, k]

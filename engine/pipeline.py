@@ -44,6 +44,7 @@ def run(
         match event:
             case Granted():                                             # fence, load, seek; silent up to the last published
                 parts[event.partition] = take_over(event)
+                see.granted(event.partition, parts[event.partition].symbols.instruments)
 
             case Ticks() if part:
                 ticks, malformed = decode(event.entries, part.symbols)
@@ -53,6 +54,7 @@ def run(
                 refused = malformed + untimely
                 part.add(ticks, asked, refused, event.entries, event.received)
                 see.ticks(len(ticks), refused)
+                see.moved(event.partition, event.entries, ticks, rows.status)
                 keep = checkpoints.due(part)                            # then the batch takes a copy of the state along
                 if part.waiting >= batch_rows or keep:
                     workers.submit(part.cut(keep))                      # comes back as Answered
@@ -76,7 +78,7 @@ def run(
             case Answered(batch=batch) if part and part.epoch == batch.epoch:   # in log order per partition
                 decisions = part.decide(batch)
                 for step in steps(part, batch, decisions, log, checkpoints, clock.wall_ns):   # each one fenced step
-                    seen = see.publishing(step.signals, batch.received_monotonic)
+                    seen = see.publishing(step.signals, batch.received_monotonic, part.number if step.checkpoint else None)
                     log.publish(part.number, part.epoch, step.records, step.checkpoint, seen)
                 see.decided(decisions)
     log.settle()

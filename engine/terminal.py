@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import logging
 import os
 import socket
 import sys
@@ -50,15 +49,6 @@ def console(stderr: bool = False) -> Console:
 def note(text: str) -> None:
     """A line for the person at the terminal."""
     print(text, file=sys.stderr, flush=True)
-
-
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Our own log lines: time, level, text."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    ours = logging.getLogger("tocsin")
-    ours.handlers = [handler]
-    ours.setLevel(level)
 
 
 def whoever() -> str:

@@ -23,7 +23,7 @@ from engine.wire import frame
 from engine.wire.ticks import decode, encode
 from tests.made import made_ticks
 from trainers import lake_writer
-from trainers.lake import LOG_ORDER, OUTCOMES, Lake, folder_of
+from trainers.lake import LOG_ORDER, OUTCOMES, Lake, folder_of, segments_in
 from trainers.recorder import Recorder
 
 DAY = 86_400_000_000_000
@@ -151,6 +151,11 @@ def assert_equal(log: Log, folder: Path) -> None:
     expected, found = truth(log, controls_of(log, folder / "keys")), held(folder)
     for table, rows in expected.items():
         assert found[table] == rows, table
+    for file in (folder / "lake").rglob("*.parquet"):
+        (segment,) = (segment for segment in segments_in(file.parent) if segment.path == file)
+        places = pl.read_parquet(file).select(LOG_ORDER).rows()
+        assert places == sorted(places)
+        assert (segment.first, segment.last) == (places[0][:2], places[-1][:2])
     files = stored(folder)
     assert all(len(rows) == len(set(rows)) for rows in files.values())
     for symbol in {row[0] for row in expected["ticks"]}:

@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -169,6 +170,36 @@ def read_commit(folder: Path) -> Commit | None:
     return commit
 
 
+class Status(msgspec.Struct, frozen=True):
+    """How far the recorder is: LAKE/status, as JSON. Counts are since this recorder's start."""
+
+    pid: int
+    at: int
+    """ns UTC when this was written; it is renewed every ten seconds while the recorder lives."""
+    records: int
+    rows: int
+    verdicts: dict[str, int]
+    """Of rows, by the word in column `verdict`; and inputs that were no ticks, by code."""
+    commits: int
+    committed: int
+    """ns UTC of the last commit."""
+    files: int
+    bytes: int
+    gaps: int
+    behind: int
+    """Partitions whose log holds records that are in no file yet."""
+    lag_s: float
+    """How old the newest record in files is, where there are newer ones; the worst of all partitions. 0: none, or unknown."""
+
+
+def read_status(folder: Path) -> Status | None:
+    """What the recorder last said of itself; None if none ever did."""
+    try:
+        return msgspec.json.decode((folder / "status").read_bytes(), type=Status)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
 class Lake:
     """A lake to read, from any process, while another writes it. What is read is what one commit held."""
 
@@ -213,8 +244,8 @@ class Lake:
         instruments = [known[symbol] for symbol in homes if days[symbol]]
         for day in sorted(set().union(*days.values())):
             folders = {homes[i.symbol] / day: sid for sid, i in enumerate(instruments) if day in days[i.symbol]}
-            frame = self._consistent(partial(_found, folders), partial(_ticks, folders, limits, start, end, verdicts))
-            yield _batch(frame, instruments)
+            read = partial(_ticks, folders, limits, start, end, verdicts)
+            yield _batch(self._consistent(partial(_found, folders), read), instruments)
 
     def rows(self, table: str, symbol: str = "") -> pl.DataFrame:
         """Every row of a table (of TABLES; ticks: of one symbol) as it is stored, in log order."""
@@ -311,17 +342,16 @@ def _ticks(
     segments = [s for s in segments if s.first <= limits[s.partition]]
     if not segments:
         return pl.DataFrame()
-    sids = {str(s.path): folders[s.folder] for s in segments}
     wanted = pl.col("ts").is_between(start, end, closed="left") & pl.col("verdict").is_in(list(verdicts))
     for partition in {s.partition for s in segments if s.last > limits[s.partition]}:
         major, minor = limits[partition]
         beyond = (pl.col("major") > major) | ((pl.col("major") == major) & (pl.col("minor") > minor))
         wanted &= ~((pl.col("partition") == partition) & beyond)
-    return (
-        pl.scan_parquet(list(sids), include_file_paths="path").filter(wanted)
-        .with_columns(pl.col("path").replace_strict(sids, return_dtype=pl.Int64).alias("sid")).drop("path", "verdict")
-        .sort("ts", *LOG_ORDER).collect()
-    )
+    return pl.concat([
+        pl.scan_parquet([segment.path for segment in own]).filter(wanted).drop("verdict")
+        .with_columns(pl.lit(folders[folder], dtype=pl.Int64).alias("sid"))
+        for folder, own in groupby(segments, lambda segment: segment.folder)
+    ]).sort("ts", *LOG_ORDER).collect()
 
 
 def _batch(frame: pl.DataFrame, instruments: list[Instrument]) -> TickBatch:

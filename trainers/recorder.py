@@ -36,7 +36,7 @@ from engine.transports.base import Log
 from engine.types import I64, START, Cursor, Entry, Kind, Refused, TickBatch
 from engine.wire.ticks import decode
 
-from .lake import CHECKPOINTS, CONTROLS, DAY_NS, OUTCOMES, REFUSED, TICKS, Gap, Part, day_of
+from .lake import CHECKPOINTS, CONTROLS, DAY_NS, OUTCOMES, REFUSED, TICKS, Gap, Part, Status, day_of
 from .lake_writer import Fresh, Writer
 
 log = logging.getLogger("tocsin")
@@ -51,28 +51,6 @@ READ = 1000
 READ_BYTES = 2**22
 """About so much of a partition is read at once: a thousand single ticks, but only a few of the largest frames."""
 BLOCK_MS = 250
-
-
-class Status(msgspec.Struct, frozen=True):
-    """How far the recorder is: LAKE/status, as JSON. Counts are since this recorder's start."""
-
-    pid: int
-    at: int
-    """ns UTC when this was written; it is renewed every ten seconds while the recorder lives."""
-    records: int
-    rows: int
-    verdicts: dict[str, int]
-    """Of rows, by the word in column `verdict`; and inputs that were no ticks, by code."""
-    commits: int
-    committed: int
-    """ns UTC of the last commit."""
-    files: int
-    bytes: int
-    gaps: int
-    behind: int
-    """Partitions whose log holds records that are in no file yet."""
-    lag_s: float
-    """How old the newest record in files is, where there are newer ones; the worst of all partitions. 0: none, or unknown."""
 
 
 class _Partition:

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -28,16 +28,21 @@ from engine.registry.controls import read_controls
 from engine.registry.decisions import Decision
 from engine.registry.settings import check_file
 from engine.registry.store import Registry
-from engine.terminal import log_to_stderr
 from engine.transports import open_log
 from engine.transports.base import Log
+from engine.watch.http import serve
+from engine.watch.logs import configure
+from engine.watch.metrics import TrainerCollector, registry
+from engine.watch.training import TrainerObserver
 
 from .family import end_with_parent
+from .lake import read_status
 from .schedule import schedule
 
 log = logging.getLogger("tocsin")
 
 ROUND_S = 0.1
+LOOK_S = 1.0
 TOO_OFTEN, WITHIN_S = 4, 60.0
 """A recorder that dies so many times within so long isn't started again."""
 RETRY_S = 60.0
@@ -49,9 +54,14 @@ TRAIN_NOW = "train-now"
 class Service:
     """One trainer service: `Service(config).run(stop)`."""
 
-    def __init__(self, config: Config) -> None:
-        """Raises UsageError (schedule, keys, a file that differs from the log's settings), TransportUnreachable."""
+    def __init__(self, config: Config, as_json: bool = False) -> None:
+        """as_json: how log lines are written.
+
+        Raises UsageError (schedule, keys, a file that differs from the log's settings), TransportUnreachable.
+        """
         self.config = config
+        self._as_json = as_json
+        self.seen = TrainerObserver(config.name, config.log.deployment)
         self.registry = Registry(config.registry_path, config.trust_path)
         self.private = signing.load_private(config.keys_path / signing.PRIVATE)
         self.registry.check_pair(self.private)
@@ -61,6 +71,7 @@ class Service:
         self.training: _Child | None = None
         self.recorder: _Child | None = None
         self._trigger = ""
+        self._next_look = 0.0
         self._deaths: deque[float] = deque(maxlen=TOO_OFTEN)
 
     def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
@@ -69,24 +80,32 @@ class Service:
         complete(self.log, self.registry.public_key())         # whoever trained before us may have died half way
         last = self._last_start()
         due = self._next(last, datetime.now(UTC))
+        exporter = serve(
+            self.config.trainer.listen, "trainer", registry(TrainerCollector(self.seen)), self.seen.health, self.seen.ready
+        )
         ready()
         try:
             while not stop():
+                self.seen.turned()
                 self._keep_recording()
+                self._look()
                 now = datetime.now(UTC)
                 trigger = self._due(due, now)
                 if trigger and self.training is None:
                     log.info("training starts (%s)", trigger)
-                    self.training = _Child(_train, self.config, trigger)
+                    self.training = _Child(_train, self._as_json, self.config, trigger)
+                    self.seen.run_started()
                     due = self._next(now, now)
                 if self.training and (outcome := self.training.outcome()):
-                    self.training = None
-                    due = self._trained(outcome, due)
+                    seconds, self.training = self.training.seconds, None
+                    due = self._trained(outcome, seconds, due)
                 time.sleep(ROUND_S)
         finally:
             for child in (self.training, self.recorder):
                 if child:
                     child.end()
+            if exporter:
+                exporter.close()
 
     def close(self) -> None:
         self.log.close()
@@ -112,10 +131,12 @@ class Service:
         kept = [decisions.decision(self.registry, about) for about in (*self.registry.versions()[-1:], decisions.FAILED)]
         return max((datetime.fromisoformat(found.at) for found in kept if found), default=None)
 
-    def _trained(self, outcome: _Outcome, due: datetime | None) -> datetime | None:
+    def _trained(self, outcome: _Outcome, seconds: float, due: datetime | None) -> datetime | None:
         """Say what became of a training; when the next is due."""
         decision = outcome.decision
-        if decision is not None and decision.about != decisions.FAILED:
+        made = decision is not None and decision.about != decisions.FAILED
+        self.seen.run_ended(_word(outcome), seconds, made)
+        if decision is not None and made:
             log.info("bundle %s %s after %.1f s: %s", decision.about, "activated" if decision.activated else "not activated",
                      decision.seconds, decision.why)
             return due
@@ -124,11 +145,23 @@ class Service:
             return due
         return min(due, datetime.fromtimestamp(time.time() + RETRY_S, UTC))
 
+    def _look(self) -> None:
+        """Once a second: how far the recorder is, and what is kept."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        self.seen.bundles = len(self.registry.versions())
+        status = read_status(self.config.lake_path)
+        if status:
+            self.seen.recorded = Counter(status.verdicts)
+            self.seen.lake_bytes = status.bytes
+            self.seen.recorder_lag_s = status.lag_s
+
     # ---- the recorder
 
     def _keep_recording(self) -> None:
         if self.recorder is None:
-            self.recorder = _Child(_record, self.config)
+            self.recorder = _Child(_record, self._as_json, self.config)
             return
         outcome = self.recorder.outcome()
         if outcome is None:
@@ -152,11 +185,23 @@ class _Outcome:
         """It says itself that starting it again is of no use."""
 
 
+def _word(outcome: _Outcome) -> str:
+    """For the counter of runs."""
+    if outcome.decision is None:
+        return "died"
+    if outcome.too_little:
+        return "too_little"
+    if outcome.error:
+        return "failed"
+    return "activated" if outcome.decision.activated else "kept"
+
+
 class _Child:
     """A process that does one thing; what it has to say at its end comes over a pipe."""
 
     def __init__(self, target: Callable[..., None], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
+        self._start = time.monotonic()
         self._pipe, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=target, args=(theirs, *args))
         self._process.start()
@@ -165,6 +210,11 @@ class _Child:
     @property
     def pid(self) -> int | None:
         return self._process.pid
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self._start
 
     def outcome(self) -> _Outcome | None:
         """How it ended, None while it runs."""
@@ -188,19 +238,19 @@ class _Child:
         self._process.join()
 
 
-def _begin() -> Callable[[], bool]:
+def _begin(as_json: bool) -> Callable[[], bool]:
     """What every child does first; returns whether it has been asked to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
     end_with_parent()
-    log_to_stderr()
+    configure("trainer", as_json)
     return asked.is_set
 
 
-def _record(pipe: Connection, config: Config) -> None:
+def _record(pipe: Connection, as_json: bool, config: Config) -> None:
     """The recorder's process."""
-    stop = _begin()
+    stop = _begin(as_json)
     from .recorder import record
 
     try:
@@ -215,9 +265,9 @@ _PASSING = ("loading", "timeout", "unreachable")
 """Errors of a recorder that may be gone at its next start."""
 
 
-def _train(pipe: Connection, config: Config, trigger: str) -> None:
+def _train(pipe: Connection, as_json: bool, config: Config, trigger: str) -> None:
     """A training's process."""
-    _begin()
+    _begin(as_json)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     start = time.monotonic()
     failure: dict[str, Any] = {}

@@ -6,7 +6,7 @@ import argparse
 
 from ..config import Config
 from ..errors import UsageError
-from ..terminal import answer_json, log_to_stderr, note
+from ..terminal import answer_json, note
 
 EXAMPLE = "tocsin run engine --transport redis+embedded://.tocsin/log --warm yesterday.parquet"
 
@@ -14,6 +14,8 @@ EXAMPLE = "tocsin run engine --transport redis+embedded://.tocsin/log --warm yes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm", nargs="+", default=[], metavar="FILE",
                         help="ticks that fill the state of partitions without a checkpoint; nothing is published for them")
+    parser.add_argument("--logs", choices=("text", "json"), default="text", help="log lines for people (default) or one JSON "
+                        "object each")
     parser.add_argument("--map", metavar="A=B,…", help="columns of those files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
 
 
@@ -25,9 +27,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
         raise UsageError("transport_memory", f"{config.url} lives in one process, in which nobody else could feed ticks",
                          hint="redis+embedded://DIR needs no server either")
     stop = Stop()                              # before the imports that take time: a stop is heard from the first moment
-    log_to_stderr()
     from ..app import Engine
     from ..arguments import column_map
+    from ..watch.logs import configure
+
+    configure("engine", args.logs == "json")
 
     engine = Engine(config, args.warm, column_map(args.map))
     try:

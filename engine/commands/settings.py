@@ -9,14 +9,8 @@ import msgspec
 
 from ..config import Config
 from ..errors import UsageError
-from ..registry import signing
-from ..registry.append import change
-from ..registry.controls import read_controls
 from ..registry.rollout import PolicyRules, Settings
-from ..registry.settings import in_force
-from ..registry.store import Registry
 from ..terminal import answer_json, note, table, whoever
-from ..transports import open_log
 
 EXAMPLE = "tocsin settings set policy.cooldown_s=30 weights.lightgbm=2 --comment 'too many turns'"
 
@@ -33,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
+    from ..registry import signing
+    from ..registry.append import change
+    from ..registry.controls import read_controls
+    from ..registry.settings import in_force
+    from ..registry.store import Registry
+    from ..transports import open_log
+
     if (args.action == "set") != bool(args.changes):
         raise UsageError("settings", f"settings {args.action} takes {'KEY=VALUE' if args.action == 'set' else 'no KEY=VALUE'}",
                          hint=f"for example: {EXAMPLE}")

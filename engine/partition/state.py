@@ -59,6 +59,8 @@ class Partition:
         self.ticks_since_image = 0
         self._touched = np.zeros(0, np.bool_)
         """Symbols that moved since the last image."""
+        self._imaged = 0
+        """Symbols that the last image holds."""
         self._asked: list[Asked] = []
         self._refused: list[Refused] = []
         self._received = (0, 0)
@@ -162,8 +164,10 @@ class Partition:
     def _image(self) -> Image:
         for rows in (self.event_time.rows, self.features.rows, self.moments.rows, self.policy.rows):
             rows.ensure(len(self.symbols))
+        self._touch(np.arange(self._imaged, len(self.symbols)))     # a symbol may be known from refused ticks only
         changed = {sid: self.snapshot(sid) for sid in np.flatnonzero(self._touched).tolist()}
         self._touched[:] = False
+        self._imaged = len(self.symbols)
         self.ticks_since_image = 0
         bundle = (self.active.version, self.active.digest) if self.active else ("", "")
         return Image(
@@ -177,7 +181,7 @@ class Partition:
         return b"".join(part.snapshot(sid) for part in parts)
 
     def restore(self, sid: int, blob: bytes) -> None:
-        """Put a snapshot back. Raises ValueError where its length is wrong."""
+        """Put a snapshot back, symbol after symbol. Raises ValueError where its length is wrong."""
         at = 0
         for part in (self.event_time.rows, self.features.rows, self.moments.rows):
             size = 8 * part.words
@@ -185,6 +189,7 @@ class Partition:
             at += size
         if at != len(blob):
             raise ValueError(f"a snapshot of {len(blob)} bytes, {at} expected")
+        self._imaged = sid + 1
 
     # ---- control records
 

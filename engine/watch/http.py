@@ -96,6 +96,7 @@ def _verdict(word: str, ask: Callable[[], Verdict], accept: str) -> Answer:
 
 class _Server(ThreadingTCPServer):
     allow_reuse_address = True
+    request_queue_size = 4 * MOST
     daemon_threads = True
     block_on_close = False
 

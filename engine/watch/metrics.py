@@ -99,13 +99,15 @@ def _partitions(status: Status) -> Iterator[Metric]:
 
 
 def _symbols(seen: Observer) -> Iterator[Metric]:
-    monotonic, wall = clock.monotonic_ns(), clock.wall_ns()
-    ages = [(symbol, monotonic - taken) for symbols in list(seen.symbols.values()) for symbol, taken in symbols.last_taken()]
-    since = "or, where none came since, since its partition was taken over"
-    yield _gauge("last_tick_age_seconds", f"Since the symbol's last tick was taken, {since}.", ("symbol",),
-                 (((symbol,), age / 1e9) for symbol, age in ages))
-    yield _gauge("last_tick_timestamp_seconds", f"When the symbol's last tick was taken by this machine's clock, {since}.",
-                 ("symbol",), (((symbol,), round((wall - age) / 1e9, 3)) for symbol, age in ages))
+    now = clock.monotonic_ns()
+    yield _gauge(
+        "last_tick_age_seconds", "Since the symbol's last tick was taken, or else since its partition was taken over.",
+        ("symbol",), (((symbol,), (now - taken) / 1e9) for symbols in list(seen.symbols.values())
+                      for symbol, taken in symbols.last_taken()),
+    )
+    last = seen.last_tick
+    yield _gauge("last_tick_timestamp_seconds", "When the last tick of any symbol was taken, by this machine's clock.", (),
+                 [] if last is None else [((), last / 1e9)])
     share = seen.warm_share()
     yield _gauge("warm_share", "Share of the symbols that moved whose features are warm.", (),
                  [] if share is None else [((), share)])
@@ -130,8 +132,8 @@ class TrainerCollector(Collector):
         yield _gauge("bundles", "Bundles in the registry.", (), [((), seen.bundles)])
         yield _counter("recorder_rows", "Ticks met by the recorder, by verdict.", ("verdict",),
                        (((verdict,), count) for verdict, count in sorted(dict(seen.recorded).items())))
-        yield _gauge("recorder_lag_records", "Records in the log that aren't recorded yet.", ("partition",),
-                     (((str(number),), lag) for number, lag in sorted(dict(seen.recorder_lag).items())))
+        yield _gauge("recorder_lag_seconds", "How old the newest recorded record is where the log holds newer ones.", (),
+                     [((), seen.recorder_lag_s)])
         yield _gauge("lake_bytes", "What the recorded ticks take.", (), [((), seen.lake_bytes)])
 
 

@@ -110,6 +110,8 @@ class Observer:
         """ns UTC when the log stored the last record done with, per partition; 0 where it doesn't say."""
         self.checkpoints: dict[int, int] = {}
         """Monotonic ns of the last checkpoint per partition; before the first one, when it was taken over."""
+        self.last_tick: int | None = None
+        """ns UTC when the last tick of any symbol was taken."""
         self.last_turn: int | None = None
         """Monotonic ns when the loop last turned; None before it did."""
 
@@ -136,6 +138,8 @@ class Observer:
         """Records done with, the ticks taken from them and what `Rows.status` says of each."""
         self.records += len(entries)
         self.appended[partition] = entries[-1].appended
+        if len(ticks):
+            self.last_tick = clock.wall_ns()
         self.symbols[partition].moved(ticks, status, clock.monotonic_ns())
 
     def decided(self, decisions: Decisions | None) -> None:

@@ -34,8 +34,8 @@ class TrainerObserver:
         """In the registry."""
         self.recorded: Counter[str] = Counter()
         """Ticks met by the recorder, by verdict."""
-        self.recorder_lag: dict[int, int] = {}
-        """Records per partition that aren't recorded yet."""
+        self.recorder_lag_s = 0.0
+        """How old the newest recorded record is, where the log holds newer ones."""
         self.lake_bytes = 0
 
     def turned(self) -> None:

@@ -25,6 +25,7 @@ class Tocsin:
         self.folder = folder
         self.running: list[subprocess.Popen[bytes]] = []
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("TOCSIN_") and k != "PYTHONPATH"}
+        self.environ |= {"TOCSIN_ENGINE_LISTEN": "", "TOCSIN_TRAINER_LISTEN": ""}      # several on one machine
 
     def __call__(self, *argv: object, code: int = 0, environ: dict[str, str] | None = None) -> str:
         """Run to the end; stdout. Fails the test on another exit code, or on a traceback in the user's face."""

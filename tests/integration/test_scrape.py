@@ -265,16 +265,13 @@ def test_formats_and_paths(engine: Engine) -> None:
     assert b"tocsin_ticks_total" in gzip.decompress(body)
     assert get(url + "/elsewhere")[::2] == (404, b"/metrics /healthz /readyz\n")
     assert get(url + "/")[0] == 404
-    host = url.removeprefix("http://")
-    for method, expected in (("HEAD", 200), ("POST", 501), ("DELETE", 501)):
-        connection = http.client.HTTPConnection(host, timeout=10)
-        connection.request(method, "/healthz")
-        answer = connection.getresponse()
-        assert answer.status == expected
-        if method == "HEAD":
-            assert answer.read() == b""
-            assert int(answer.headers["Content-Length"]) > 10
-        connection.close()
+    host, port = url.removeprefix("http://").split(":")
+    for method, expected in (("HEAD", b"200"), ("POST", b"501"), ("DELETE", b"501")):
+        with socket.create_connection((host, int(port)), timeout=10) as connection, connection.makefile("rb") as answer:
+            connection.sendall(f"{method} /healthz HTTP/1.0\r\n\r\n".encode())
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+            assert head.split()[1] == expected
+            assert method != "HEAD" or body == b""
 
 
 def test_clients_that_say_nothing_keep_nobody_out_for_long(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_help_is_light(verb: str) -> None:
     """150 ms for --help is kept by what isn't imported for it."""
     out = fresh(
         f"import sys\nfrom engine.cli import main\n"
-        f"try: code = main([{verb!r}, '--help'])\n"
+        f"try: code = main([*{verb.split()!r}, '--help'])\n"
         f"except SystemExit as stop: code = stop.code\n"
         f"print(code, sorted({HEAVY!r} & set(sys.modules)))"
     )
@@ -221,7 +221,7 @@ def test_documents_name_what_exists(file: Path) -> None:
     text = file.read_text()
     code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\btocsin ([a-z]+)\b", code)) <= set(VERBS)
+    assert set(re.findall(r"\btocsin ([a-z]+)\b", code)) <= {verb.split()[0] for verb in VERBS}
     assert set(re.findall(r"\bmake ([a-z]+)\b", code)) <= targets
     for link in re.findall(r"\]\(([^)#\s]+)", text):
         assert "://" in link or (file.parent / link).exists(), link

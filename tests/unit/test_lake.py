@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+import trainers.lake
 from engine.errors import InputRefused, OwnershipLost, TransportUnreachable
 from engine.instruments import Instrument, Instruments
 from engine.manifest import Moments
@@ -190,16 +191,38 @@ def test_the_summary_counts(log: MemoryLog, tmp_path: Path) -> None:
     assert sum(Lake(tmp_path / "lake").refused().values()) == len(held(tmp_path)["refused"])
 
 
+@pytest.mark.usefixtures("few")
+def test_a_listing_in_the_midst_of_a_commit_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One folder is listed before, the next after files were put together: half of either would be a hole."""
+    log = lake_before_a_merge(tmp_path / "0")
+    before, calls = Lake(tmp_path / "0/lake").read(), []
+
+    def listing(folder: Path) -> Iterator[Segment]:
+        calls.append(folder)
+        if len(calls) == at:
+            monkeypatch.setattr(trainers.lake, "segments_in", segments_in)
+            third_commit(log, tmp_path / str(at))
+        return segments_in(folder)
+
+    for at in range(1, len(before.symbols) + 1):
+        shutil.copytree(tmp_path / "0", tmp_path / str(at))
+        calls.clear()
+        monkeypatch.setattr(trainers.lake, "segments_in", listing)
+        assert same(Lake(tmp_path / str(at) / "lake").read(), before)
+        assert len(calls) == at
+        assert len(Lake(tmp_path / str(at) / "lake").read()) > len(before)
+
+
 # ---- one commit point
 
 
 def lake_before_a_merge(folder: Path) -> MemoryLog:
     """Two commits are in; the next one puts files together."""
     log = MemoryLog(2)
-    fill(log, days_of_ticks(600, 3, 1))
+    fill(log, days_of_ticks(300, 3, 1))
     here = recorder(log, folder)
     for _ in range(2):
-        here.take(log.read(here.cursors, 40))
+        here.take(log.read(here.cursors, 6))
         here.commit()
     here.close()
     return log
@@ -208,7 +231,7 @@ def lake_before_a_merge(folder: Path) -> MemoryLog:
 def third_commit(log: MemoryLog, folder: Path) -> None:
     here = recorder(log, folder)
     try:
-        here.take(log.read(here.cursors, 40))
+        here.take(log.read(here.cursors, 6))
         here.commit()
     finally:
         here.close()
@@ -222,7 +245,7 @@ def test_a_crash_at_any_step_of_a_commit_loses_and_repeats_nothing(
     with monkeypatch.context() as patch:
         steps = Steps(patch, lambda n: "")
         third_commit(log, tmp_path / "all")
-    assert steps.count > 30
+    assert steps.count > 20
     before, after = held(tmp_path / "0"), held(tmp_path / "all")
     assert before != after
     outcomes = []

@@ -205,7 +205,7 @@ def test_the_age_of_a_symbol_and_of_a_checkpoint(scene: Scene, monkeypatch: pyte
     found = scene.scrape()
     ages = {labels[0]: age for (name, labels), age in found.items() if name == "tocsin_last_tick_age_seconds"}
     assert ages == {"RESTORED": 5, "A": 2, "B": 2, 'odd"\n\\': 2}
-    assert found["tocsin_last_tick_timestamp_seconds", ("A",)] == 1010
+    assert found["tocsin_last_tick_timestamp_seconds", ()] == 1010
     assert found["tocsin_checkpoint_age_seconds", ("1",)] == 2
     assert found["tocsin_warm_share", ()] == pytest.approx(1 / 3)
 
@@ -237,11 +237,12 @@ def test_a_trainer() -> None:
     seen.turned()
     seen.run_started()
     assert scraped(metrics.TrainerCollector(seen))["tocsin_training_in_progress", ()] == 1
-    seen.run_ended("activated", 8.0, bundle=True)
     seen.run_ended("failed", 9000.0, bundle=False)
+    assert seen.last_success is None
+    seen.run_ended("activated", 8.0, bundle=True)
     seen.bundles, seen.lake_bytes = 4, 10**9
     seen.recorded["taken"] += 100
-    seen.recorder_lag[2] = 17
+    seen.recorder_lag_s = 1.5
     found = scraped(metrics.TrainerCollector(seen))
     assert found["tocsin_training_runs_total", ("activated",)] == found["tocsin_training_runs_total", ("failed",)] == 1
     assert found["tocsin_training_in_progress", ()] == 0
@@ -253,7 +254,7 @@ def test_a_trainer() -> None:
     assert found["tocsin_training_last_success_timestamp_seconds", ()] > 1.7e9
     assert (found["tocsin_bundles", ()], found["tocsin_lake_bytes", ()]) == (4, 1e9)
     assert found["tocsin_recorder_rows_total", ("taken",)] == 100
-    assert found["tocsin_recorder_lag_records", ("2",)] == 17
+    assert found["tocsin_recorder_lag_seconds", ()] == 1.5
     assert seen.ready().ok
 
 

@@ -22,16 +22,13 @@ The engine's histogram says how long it took from a tick read from the socket to
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
+from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -39,51 +36,24 @@ import numpy as np
 from engine import clock
 from engine.errors import TocsinError
 from engine.feeds.send import Pace, send
-from engine.feeds.sim import simulate
 from engine.inbox import READ, READ_BYTES
-from engine.instruments import Instruments
-from engine.manifest import Moments
 from engine.partitioner import partition_of
-from engine.redis_server import with_server
-from engine.registry import signing
-from engine.registry.activate import activate
-from engine.registry.store import Registry
-from engine.transports import open_log
 from engine.transports.base import Log, Topic
-from engine.types import I64, NOWHERE, Cursor, Position, TickBatch
+from engine.types import I64, NOWHERE, TickBatch
 from engine.wire import frame
 from engine.wire import ticks as wire
 from engine.wire.records import Timing
 
-from ..experts.devices import cpu_budget
 from ..experts.lightgbm import LightGBMExpert
-from ..fit import Fit
-from ..pipeline import train
 from . import bare
-from .machine import PEERS, Cores, describe, installed, pin, resident_mb, split_cores
+from .machine import PEERS, describe, installed, resident_mb
 from .processes import Child, tocsin
 from .rows import Row
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-
-class Scale(NamedTuple):
-    """How much is measured. days: of simulated ticks that are drained."""
-
-    rounds: int
-    days: float
-    latency_s: float
-    swap_s: float
-
+from .setting import PARTITIONS, Bench, Place, Scale, Tell
 
 FULL = Scale(rounds=5, days=3.0, latency_s=4.0, swap_s=5.0)
 QUICK = Scale(rounds=2, days=0.25, latency_s=0.5, swap_s=3.0)
 
-EXPERT = LightGBMExpert.name
-MODEL_DAYS = 1.0
-SPARSE = Moments(c=1.5)
-"""Asked at about 3 % of simulated ticks, as the default is on a month of real EUR/USD: the simulator's prices move more."""
 FRAME = 1000
 RATE = 1000.0
 """Ticks a second whose latency is measured."""
@@ -93,11 +63,6 @@ AFTER_NS = 100_000_000
 START_NS = 300_000_000
 """Publishes so soon after the first don't count as usual."""
 BARE = "bare Redis"
-PARTITIONS = 4
-END = b"end"
-"""A record that is no tick: its reject says that all before it is done."""
-
-Tell = Callable[[str], None]
 
 
 def measure(scale: Scale, tell: Tell) -> tuple[dict[str, Any], list[Row]]:
@@ -108,144 +73,6 @@ def measure(scale: Scale, tell: Tell) -> tuple[dict[str, Any], list[Row]]:
             machine = describe(bench.cores, place.redis.info("server")["redis_version"])
         rows = [*flow(bench), *throughput(bench, 1), *throughput(bench, FRAME), *latency(bench), *swap(bench), *start(bench)]
     return machine, rows
-
-
-# ---- what all rows share
-
-
-class Bundles(NamedTuple):
-    """Versions of one and the same fit: asked at moments, at every tick, and another at every tick to swap to."""
-
-    moments: str
-    tick: str
-    other: str
-
-
-class Bench:
-    """A folder with keys and bundles, the cores, and three processes that wait for something to do."""
-
-    def __init__(self, home: Path, scale: Scale, tell: Tell, stack: ExitStack) -> None:
-        self.home = home
-        self.scale = scale
-        self.tell = tell
-        self.cores: Cores = split_cores()
-        signing.generate(home / "keys")
-        self.private: Ed25519PrivateKey = signing.load_private(home / "keys/private.pem")
-        self.registry = Registry(home / "registry", home / "keys/public.pem")
-        tell(f"training a bundle on {MODEL_DAYS:g} simulated days")
-        self.ticks = simulate(scale.days)
-        self.bundles = self._train()
-        pin(0, self.cores.others)
-
-        def process(cores: frozenset[int]) -> ProcessPoolExecutor:
-            pool = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-            pool.submit(bare.settle, cores).result()
-            return pool
-
-        self.instead = process(self.cores.engine)
-        """In the engine's place."""
-        self.sender = process(self.cores.others)
-        self.listener = process(self.cores.others)
-
-    def _train(self) -> Bundles:
-        fit = Fit(EXPERT, LightGBMExpert.place, "lean", cpu_budget())
-        try:
-            fitted = train(
-                simulate(MODEL_DAYS), self.registry, self.private, Instruments(), [fit], Moments(kind="tick"),
-                lambda *progress: None,
-            )
-        finally:
-            fit.stop()
-        contents = self.registry.read(fitted.version)
-
-        def again(moments: Moments) -> str:
-            manifest = msgspec.structs.replace(contents.manifest, moments=moments)
-            return self.registry.publish(manifest, contents.files, self.private)
-
-        return Bundles(again(SPARSE), fitted.version, again(Moments(kind="tick")))
-
-    @contextmanager
-    def place(self, name: str) -> Iterator[Place]:
-        """A new log on a new server; both are gone afterwards."""
-        with with_server(self.home / name) as server:
-            url = f"redis+embedded://{server.folder}"
-            log = open_log(url, create=PARTITIONS)
-            try:
-                yield Place(url, str(server.socket), log, bare.connect(str(server.socket)))
-            finally:
-                log.close()
-
-    def activate(self, place: Place, deployment: str, version: str) -> None:
-        log = open_log(place.url, deployment=deployment)
-        try:
-            activate(log, self.registry, self.private, version, "bench")
-        finally:
-            log.close()
-
-    def engine(self, place: Place, deployment: str) -> Child:
-        return tocsin(
-            self.home, self.cores.engine, "run", "engine", "--transport", place.url, "--deployment", deployment,
-            "--name", "bench",
-        )
-
-    def python(self, what: str, code: str, *argv: str) -> Child:
-        return Child(what, [sys.executable, "-c", code, *argv], self.home, self.cores.engine)
-
-    def round(self, what: str, number: int) -> None:
-        self.tell(f"{what}: round {number + 1} of {self.scale.rounds}")
-
-
-class Place(NamedTuple):
-    """A log and the ways to it."""
-
-    url: str
-    socket: str
-    log: Log
-    redis: Any
-
-    @property
-    def ticks(self) -> list[str]:
-        return [f"ticks.{{{p}}}" for p in range(PARTITIONS)]
-
-    def signals(self, deployment: str) -> list[str]:
-        return [f"signals.{deployment}.{{{p}}}" for p in range(PARTITIONS)]
-
-    def length(self, streams: list[str]) -> int:
-        return sum(self.redis.xlen(stream) for stream in streams)
-
-    def end(self) -> dict[int, Cursor]:
-        """Put the record that is no tick at the end of every partition."""
-        return {partition: self.log.append(partition, [END])[0] for partition in range(PARTITIONS)}
-
-    def wait_for(self, ends: dict[int, Cursor], deployment: str, engine: Child) -> float:
-        """Until the engine has refused the ends; when, by time.monotonic. Raises TocsinError if it ends instead."""
-        log = open_log(self.url, deployment=deployment)
-        after: dict[int, Position] = dict.fromkeys(ends, NOWHERE)
-        try:
-            while any(after[partition].cursor < end for partition, end in ends.items()):
-                for partition, records in log.follow(Topic.REJECTS, after, 1000, 1000).items():
-                    after[partition] = records[-1][0]
-                engine.check()
-            return time.monotonic()
-        finally:
-            log.close()
-
-    def account(self, summary: dict[str, Any], deployment: str, sent: int, ends: int) -> dict[str, int]:
-        """Ticks, refused and decisions of a run. Raises TocsinError where engine, log and sender differ."""
-        refused = sum(summary["rejected"].values()) - ends
-        decisions = sum(summary["signals"].values())
-        held = self.length(self.signals(deployment))
-        if summary["ticks"] + refused != sent or decisions != held:
-            raise TocsinError(
-                "bench_count", f"{sent:,} ticks were sent; the engine took {summary['ticks']:,}, refused {refused:,} and made "
-                f"{decisions:,} decisions, of which the log holds {held:,}",
-                hint="nothing measured here counts; please report it",
-            )
-        return {"ticks": sent, "refused": refused, "decisions": decisions}
-
-    def forget(self, deployment: str) -> None:
-        """What a deployment published, so that the server's memory doesn't grow from round to round."""
-        self.redis.unlink(*self.redis.keys(f"*.{deployment}.*"))
 
 
 # ---- throughput
@@ -508,6 +335,6 @@ def start(bench: Bench) -> list[Row]:
     return [
         Row("exec → ready, warm kernels, one expert", median(ours), f"importing {', '.join(peers)}", median(theirs),
             "s", rounds, "≤ 0.5 s (with six)", median(ours) <= 0.5, counts),
-        Row("resident memory of the ready engine, one expert", mine, f"a process that serves it with {EXPERT}", library,
-            "MB", rounds, "≤ 50 %", mine <= 0.5 * library, counts),
+        Row("resident memory of the ready engine, one expert", mine, f"a process that serves it with {LightGBMExpert.name}",
+            library, "MB", rounds, "≤ 50 %", mine <= 0.5 * library, counts),
     ]

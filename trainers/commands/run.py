@@ -6,13 +6,15 @@ import argparse
 
 from engine.config import Config
 from engine.errors import UsageError
-from engine.terminal import log_to_stderr, note
+from engine.terminal import note
 
-EXAMPLE = "TOCSIN_TRAINER_EVERY=6h tocsin run trainer --transport redis+embedded://.tocsin/log"
+EXAMPLE = "tocsin run trainer --transport redis+embedded://.tocsin/log"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing of its own: what it does is in [trainer], [lake] and [registry]."""
+    """The rest of what it does is in [trainer], [lake] and [registry]."""
+    parser.add_argument("--logs", choices=("text", "json"), default="text", help="log lines for people (default) or one JSON "
+                        "object each")
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
@@ -23,12 +25,14 @@ def run(args: argparse.Namespace, config: Config) -> int:
         raise UsageError("transport_memory", f"{config.url} lives in one process, in which nobody else could feed ticks",
                          hint="redis+embedded://DIR needs no server either")
     stop = Stop()
-    log_to_stderr()
+    from engine.watch.logs import configure
+
     from ..service import Service
     from .train import keys
 
+    configure("trainer", args.logs == "json")
     keys(config)
-    service = Service(config)
+    service = Service(config, args.logs == "json")
     try:
         service.run(stop, ready=lambda: note(f"ready: trainer of {config.log.deployment} on {service.log.url}"))
     finally:

@@ -1,0 +1,55 @@
+"""The long form: `python -m tests.chaos SEED [SCENARIO …]`, a few minutes each; exit code 1 where something doesn't hold."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.harness import Failed
+from tests.chaos.scenarios import PLACES, places, plan, swaps, trimming
+
+
+def _places(folder: Path, seed: int) -> dict[str, Any]:
+    rng = random.Random(seed)
+    chosen = [(place, rng.random() < 0.4) for place in rng.sample(PLACES, len(PLACES))]
+    return places(folder, seed, chosen, rng.choice((1, 64)))
+
+
+SCENARIOS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "frames": lambda folder, seed: swaps(folder, seed, plan(seed), 1000),
+    "singles": lambda folder, seed: swaps(folder, seed + 1000, plan(seed + 1000), 1),
+    "small frames": lambda folder, seed: swaps(folder, seed + 2000, plan(seed + 2000), 50),
+    "places": _places,
+    "trimming": lambda folder, seed: trimming(folder, seed, 4),
+}
+
+
+def main(seed: int, names: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))     # so that whatever runs is ended with us
+    total = 0
+    for name in names or SCENARIOS:
+        folder = Path(tempfile.mkdtemp(prefix="tocsin-chaos-"))
+        start = time.monotonic()
+        try:
+            report = SCENARIOS[name](folder, seed)
+        except Failed as failed:
+            print(f"{name}, seed {seed}: {failed}\n  everything is kept in {folder}", flush=True)
+            return 1
+        shutil.rmtree(folder)
+        total += sum(report["kills"].values())
+        print(f"{name}, seed {seed}, {time.monotonic() - start:.0f} s", flush=True)
+        for what, figure in report.items():
+            print(f"  {what:<16}{figure}", flush=True)
+    print(f"{total} kills, and everything held", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

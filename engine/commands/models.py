@@ -12,8 +12,9 @@ import msgspec
 from ..config import MAIN, Config
 from ..errors import TocsinError, UsageError
 from ..registry import signing
+from ..registry.decisions import FAILED, Decision, decision
 from ..registry.store import Registry
-from ..terminal import whoever
+from ..terminal import note, whoever
 
 HELP = "list, show, verify and activate the bundles of a registry; make its key pair"
 EXAMPLE = "tocsin models activate 3 --transport redis+embedded://.tocsin/log --comment 'less sure, but calmer'"
@@ -64,20 +65,28 @@ def _list(registry: Registry) -> tuple[list[dict[str, Any]], Any]:
     for version in registry.versions():
         row: dict[str, Any] = {
             "version": version, "aliases": [name for name, target in aliases.items() if target == version],
-            "experts": [], "created": None, "status": "ok",
+            "experts": [], "created": None, "status": "ok", "decision": None,
         }
         try:
             manifest = registry.verify(version)
-            row |= {"experts": [expert.name for expert in manifest.experts], "created": manifest.created}
+            decided = decision(registry, version)
+            row |= {
+                "experts": [expert.name for expert in manifest.experts], "created": manifest.created,
+                "decision": None if decided is None else "activated" if decided.activated else "kept",
+            }
         except TocsinError as error:
             row["status"] = error.code
         rows.append(row)
+    failed = decision(registry, FAILED)
+    if failed is not None:
+        note(f"the last training that failed: {failed.at}: {failed.why}")
     if not rows:
         return rows, f"{registry.folder} holds no bundle yet: `tocsin train` makes the first"
     return rows, _table(
-        ["version", "aliases", "experts", "created", "status"],
+        ["version", "aliases", "experts", "created", "status", "decision"],
         [
-            [row["version"], ", ".join(row["aliases"]), ", ".join(row["experts"]), row["created"] or "", row["status"]]
+            [row["version"], ", ".join(row["aliases"]), ", ".join(row["experts"]), row["created"] or "", row["status"],
+             row["decision"] or ""]
             for row in rows
         ],
     )
@@ -99,9 +108,22 @@ def _show(registry: Registry, name: str) -> tuple[dict[str, Any], Any]:
         ["from, to", f"{start}, {end}"],
         ["policy", f"buy beyond {manifest.policy.buy:.4g}, sell beyond {manifest.policy.sell:.4g}"],
         ["metrics", ", ".join(f"{key} {value}" for key, value in manifest.metrics.items())],
+        *_decided(decision(registry, manifest.version)),
         ["files", ", ".join(f"{file} ({len(content)} bytes)" for file, content in contents.files.items())],
     ]
-    return {"digest": contents.digest, **msgspec.to_builtins(manifest)}, _table(["", ""], rows)
+    answer = {"digest": contents.digest, **msgspec.to_builtins(manifest)}
+    return answer | {"decision": msgspec.to_builtins(decision(registry, manifest.version))}, _table(["", ""], rows)
+
+
+def _decided(made: Decision | None) -> list[list[str]]:
+    """What the trainer did with it, and why."""
+    if made is None:
+        return []
+    did = f"activated as control record {made.k}" if made.k else "made champion" if made.activated else "not activated"
+    return [
+        ["decided", f"{did} ({made.rule}, asked by {made.trigger}, {made.at}, {made.seconds:.1f} s)"],
+        ["because", made.why],
+    ]
 
 
 def _verify(registry: Registry, name: str) -> tuple[dict[str, Any], str]:

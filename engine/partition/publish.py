@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..transports.base import STEP, Log, Record, Topic
-from ..types import Position
+from ..types import Position, Refused
 from ..wire.records import Decisions, Stamp, encode_reject, encode_signals
 from .batch import MicroBatch
 from .checkpoint import Checkpoints
@@ -29,40 +30,61 @@ def steps(
     part: Partition, batch: MicroBatch, decisions: Decisions | None, log: Log, checkpoints: Checkpoints,
     now_ns: Callable[[], int],
 ) -> Iterator[Step]:
-    """The checkpoint rides on the last step: it is valid exactly when all before it is published."""
-    records = _records(part, batch, decisions, log, now_ns)
-    last = len(records) - STEP if records else 0
-    for at in range(0, max(len(records), 1), STEP):
-        step = records[at:at + STEP]
-        if step:
-            part.tail = max(part.tail, step[-1].position)
-        checkpoint = checkpoints.stage(part, batch, part.tail) if batch.image and at >= last else None
-        if step or checkpoint:
-            yield Step(step, checkpoint)
+    """The checkpoint rides on the last step: it is valid exactly when all before it is published.
 
-
-def _records(
-    part: Partition, batch: MicroBatch, decisions: Decisions | None, log: Log, now_ns: Callable[[], int]
-) -> list[Record]:
+    A step is encoded when it is asked for, so that the log writes one while the next is made.
+    """
+    refused = deque(sorted(batch.refused, key=lambda item: item.position))
     decided = now_ns()
-    records = [
-        Record(Topic.REJECTS, refused.position,
-               encode_reject(refused, part.number, batch.epoch, json.dumps(log.format(refused.position.cursor))))
-        for refused in batch.refused
+    pieces = _pieces(decisions)
+    for number, piece in enumerate(pieces, 1):
+        last = number == len(pieces)
+        upto = None if last or piece is None else piece.ticks.position(len(piece.ticks) - 1)
+        records = _signals(batch, piece, part.number, log, decided, now_ns)
+        rejects = list(_rejects(refused, upto, batch, part.number, log))
+        if rejects:
+            records = sorted(records + rejects, key=lambda record: record.position)
+        for at in range(0, max(len(records), 1), STEP):
+            step = records[at:at + STEP]
+            if step:
+                part.tail = max(part.tail, step[-1].position)
+            final = last and at + STEP >= len(records)
+            checkpoint = checkpoints.stage(part, batch, part.tail) if batch.image and final else None
+            if step or checkpoint:
+                yield Step(step, checkpoint)
+
+
+def _pieces(decisions: Decisions | None) -> list[Decisions | None]:
+    """At most STEP rows each; one piece at least."""
+    if decisions is None or len(decisions.ticks) <= STEP:
+        return [decisions]
+    return [Decisions._make(column[at:at + STEP] for column in decisions) for at in range(0, len(decisions.ticks), STEP)]
+
+
+def _rejects(
+    refused: deque[Refused], upto: Position | None, batch: MicroBatch, partition: int, log: Log
+) -> Iterator[Record]:
+    """Those at or below a position (None: all), taken away from the left."""
+    while refused and (upto is None or refused[0].position <= upto):
+        item = refused.popleft()
+        cursor = json.dumps(log.format(item.position.cursor))
+        yield Record(Topic.REJECTS, item.position, encode_reject(item, partition, batch.epoch, cursor))
+
+
+def _signals(
+    batch: MicroBatch, decisions: Decisions | None, partition: int, log: Log, decided: int, now_ns: Callable[[], int]
+) -> list[Record]:
+    if decisions is None or batch.bundle is None:
+        return []
+    ticks = decisions.ticks
+    places = list(zip(ticks.major.tolist(), ticks.minor.tolist(), strict=True))
+    cursors = {place: json.dumps(log.format(place)) for place in set(places)}
+    stamp = Stamp(
+        log.deployment, partition, batch.epoch, batch.bundle.version, batch.bundle.manifest.features.fingerprint,
+        [expert.name for expert in batch.bundle.manifest.experts], batch.received, decided, now_ns(),
+    )
+    encoded = encode_signals(decisions, stamp, [cursors[place] for place in places])
+    return [
+        Record(Topic.SIGNALS, Position(place, ordinal), record)
+        for place, ordinal, record in zip(places, ticks.ordinal.tolist(), encoded, strict=True)
     ]
-    if decisions is not None and batch.bundle is not None:
-        ticks = decisions.ticks
-        places = list(zip(ticks.major.tolist(), ticks.minor.tolist(), strict=True))
-        cursors = {place: json.dumps(log.format(place)) for place in set(places)}
-        stamp = Stamp(
-            log.deployment, part.number, batch.epoch, batch.bundle.version, batch.bundle.manifest.features.fingerprint,
-            [expert.name for expert in batch.bundle.manifest.experts], batch.received, decided, now_ns(),
-        )
-        encoded = encode_signals(decisions, stamp, [cursors[place] for place in places])
-        records += [
-            Record(Topic.SIGNALS, Position(place, ordinal), record)
-            for place, ordinal, record in zip(places, ticks.ordinal.tolist(), encoded, strict=True)
-        ]
-    if batch.refused:
-        records.sort(key=lambda record: record.position)
-    return records

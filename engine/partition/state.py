@@ -114,6 +114,8 @@ class Partition:
         self._touched[sids] = True
 
     def _after_tail(self, asked: Asked) -> Asked | None:
+        if asked.ticks.position(0) > self.tail:            # the usual case, told from its first row
+            return asked
         silent = _at_or_below(asked.ticks, self.tail)
         if silent:
             side = np.empty(silent, np.int64)

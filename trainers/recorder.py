@@ -110,14 +110,16 @@ class Recorder:
         self._next_commit = self._next_status = clock.monotonic_ns() + EVERY_NS
         self._hold()
 
-    def run(self, stop: Callable[[], bool]) -> None:
-        """Until `stop` says so; what was read is committed then. Raises TransportUnreachable, ModelRefused
-        (`control_newer`), TocsinError `lake_write`."""
+    def run(self, stop: Callable[[], bool], hurry: Callable[[], bool] = lambda: False) -> None:
+        """Until `stop` says so; what was read is committed then, and whenever `hurry` says so.
+
+        Raises TransportUnreachable, ModelRefused (`control_newer`), TocsinError `lake_write`.
+        """
         self._tell()
         while not stop():
             self.take(self._log.read(self.cursors, self._read, BLOCK_MS))
             now = clock.monotonic_ns()
-            if self._waiting_rows >= ROWS or self._waiting_bytes >= BYTES or now >= self._next_commit:
+            if self._waiting_rows >= ROWS or self._waiting_bytes >= BYTES or now >= self._next_commit or hurry():
                 self.commit()
                 self._next_commit = now + EVERY_NS
             if now >= self._next_status:
@@ -325,8 +327,8 @@ def _ticks(part: _Partition) -> Iterator[Fresh]:
             yield Fresh(TICKS, symbol, day_of(int(days[start]) * DAY_NS), part.number, frame[start:end])
 
 
-def record(config: Config, stop: Callable[[], bool]) -> None:
-    """Record the configured log into the configured lake until `stop` says so.
+def record(config: Config, stop: Callable[[], bool], hurry: Callable[[], bool]) -> None:
+    """Record the configured log into the configured lake until `stop` says so; `hurry`: whether to commit now.
 
     Raises what `Recorder` raises, and UsageError where there is no public key to check control records with.
     """
@@ -340,7 +342,7 @@ def record(config: Config, stop: Callable[[], bool]) -> None:
         )
         try:
             log.info("recording %s into %s", source.url, config.lake_path)
-            recorder.run(stop)
+            recorder.run(stop, hurry)
         finally:
             recorder.close()
     finally:

@@ -10,7 +10,7 @@ from cronsim import CronSim, CronSimError
 
 from engine.errors import UsageError
 
-_INTERVAL = re.compile(r"([1-9][0-9]*)(s|m|h|d)")
+_INTERVAL = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Schedule = Callable[[datetime | None, datetime], datetime | None]
@@ -30,6 +30,8 @@ def schedule(every: str) -> Schedule:
     if not every:
         return lambda last, now: None
     try:
+        if len(every.split()) != 5:
+            raise CronSimError("five fields")                  # CronSim takes seconds for a sixth
         CronSim(every, datetime.now(UTC))
     except CronSimError as error:
         raise UsageError(

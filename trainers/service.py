@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Any
 
@@ -70,6 +71,7 @@ class Service:
         check_file(config.rules(), read_controls(self.log, self.registry.public_key()), self.registry)
         self.training: _Child | None = None
         self.recorder: _Child | None = None
+        self._hurry = multiprocessing.get_context("spawn").Event()
         self._trigger = ""
         self._next_look = 0.0
         self._deaths: deque[float] = deque(maxlen=TOO_OFTEN)
@@ -93,7 +95,7 @@ class Service:
                 trigger = self._due(due, now)
                 if trigger and self.training is None:
                     log.info("training starts (%s)", trigger)
-                    self.training = _Child(_train, self._as_json, self.config, trigger)
+                    self.training = _Child(_train, self._as_json, self.config, trigger, self._hurry)
                     self.seen.run_started()
                     due = self._next(now, now)
                 if self.training and (outcome := self.training.outcome()):
@@ -161,7 +163,7 @@ class Service:
 
     def _keep_recording(self) -> None:
         if self.recorder is None:
-            self.recorder = _Child(_record, self._as_json, self.config)
+            self.recorder = _Child(_record, self._as_json, self.config, self._hurry)
             return
         outcome = self.recorder.outcome()
         if outcome is None:
@@ -248,13 +250,19 @@ def _begin(as_json: bool) -> Callable[[], bool]:
     return asked.is_set
 
 
-def _record(pipe: Connection, as_json: bool, config: Config) -> None:
-    """The recorder's process."""
+def _record(pipe: Connection, as_json: bool, config: Config, asked: Event) -> None:
+    """The recorder's process. asked: set by whoever wants what was read to be in files now."""
     stop = _begin(as_json)
     from .recorder import record
 
+    def hurry() -> bool:
+        if asked.is_set():
+            asked.clear()
+            return True
+        return False
+
     try:
-        record(config, stop)
+        record(config, stop, hurry)
     except TocsinError as error:
         pipe.send({"decision": None, "error": str(error), "fatal": error.code not in _PASSING})
     except Exception as error:
@@ -265,15 +273,15 @@ _PASSING = ("loading", "timeout", "unreachable")
 """Errors of a recorder that may be gone at its next start."""
 
 
-def _train(pipe: Connection, as_json: bool, config: Config, trigger: str) -> None:
-    """A training's process."""
+def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry: Event) -> None:
+    """A training's process. hurry: has the recorder put what it read into files."""
     _begin(as_json)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     start = time.monotonic()
     failure: dict[str, Any] = {}
     decision: Decision | None = None
     try:
-        decision = _train_once(config, trigger)
+        decision = _train_once(config, trigger, hurry.set)
     except TocsinError as error:
         failure = {"error": str(error), "too_little": error.code in ("no_events", "too_few_events")}
     except Exception as error:
@@ -287,7 +295,7 @@ def _train(pipe: Connection, as_json: bool, config: Config, trigger: str) -> Non
     pipe.send({"decision": decision, "error": "", **failure})
 
 
-def _train_once(config: Config, trigger: str) -> Decision:
+def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Decision:
     from engine.manifest import Moments
     from engine.partition.checkpoint import oldest_k
     from engine.registry.prune import needed_by, prune
@@ -301,7 +309,7 @@ def _train_once(config: Config, trigger: str) -> Decision:
     registry = Registry(config.registry_path, config.trust_path)
     source = open_log(config.url, deployment=config.log.deployment)
     try:
-        ticks, rules = ticks_of_log(source, registry, config, want.days)
+        ticks, rules = ticks_of_log(source, registry, config, want.days, hurry)
         _, decision = train_and_decide(
             ticks, registry, _private(config), rules, fits, Moments(kind=want.moments), lambda stage, done, total: None,
             log=source, deployment=config.log.deployment, rule=want.activate, trigger=trigger, tell=log.info,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from engine import clock
 from engine.arguments import column_map
 from engine.config import Config
 from engine.eventtime import EventTime
@@ -18,10 +20,13 @@ from engine.transports.base import Log
 from engine.types import START, Kind, TickBatch
 from engine.wire.ticks import decode
 
-from .lake import Lake, read_commit
+from .lake import Commit, Lake, read_commit, read_status
 
 READ = 1000
 """Records at a time."""
+PATIENCE_NS = 25_000_000_000
+"""A recorder commits, and says that it lives, every ten seconds."""
+LOOK_S = 0.05
 DAY_NS = 86_400_000_000_000
 
 
@@ -31,22 +36,40 @@ def ticks_of_files(files: Sequence[str], config: Config, columns: str | None) ->
     return read_ticks(files, rules, columns=column_map(columns)), rules
 
 
-def ticks_of_log(log: Log, registry: Registry, config: Config, days: float) -> tuple[TickBatch, Instruments]:
+def ticks_of_log(
+    log: Log, registry: Registry, config: Config, days: float, hurry: Callable[[], None] = lambda: None
+) -> tuple[TickBatch, Instruments]:
     """The ticks that the log's engines took, in order of time, and how they are counted now.
 
     From the lake that records this log where there is one, else what the log itself still holds. days: only so many
-    before the newest tick; 0: all.
+    before the newest tick; 0: all. hurry: has the lake's recorder commit at once, where it can be reached.
     """
     controls = read_controls(log, registry.public_key())
     rules = counted(in_force(controls), base_instruments(controls, registry, config.rules()))
     span = int(days * DAY_NS)
-    commit = read_commit(config.lake_path)
-    if commit is not None and commit.identity == log.identity:
+    commit = _recorded(log, config.lake_path, hurry)
+    if commit is not None and commit.newest:
         return Lake(config.lake_path).read(start=commit.newest - span if span else 0), rules
     ticks = _admitted(log, rules)
     if span and len(ticks):
         ticks = ticks[ticks.ts >= ticks.ts.max() - span]
     return ticks, rules
+
+
+def _recorded(log: Log, folder: Path, hurry: Callable[[], None]) -> Commit | None:
+    """The log's lake, once its recorder (if one lives) has what the log holds now; None if this log has none."""
+    ends = {partition: log.extent(partition).last for partition in range(log.partitions)}
+    deadline = clock.monotonic_ns() + PATIENCE_NS
+    hurry()
+    while True:
+        commit = read_commit(folder)
+        if commit is None or commit.identity != log.identity:
+            return None
+        status = read_status(folder)
+        alive = status is not None and clock.wall_ns() - status.at < PATIENCE_NS
+        if all(commit.parts[p].cursor >= end for p, end in ends.items()) or not alive or clock.monotonic_ns() > deadline:
+            return commit
+        clock.sleep(LOOK_S)
 
 
 def _admitted(log: Log, rules: Instruments) -> TickBatch:

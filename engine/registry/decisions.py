@@ -65,7 +65,8 @@ def decision(registry: Registry, about: str) -> Decision | None:
         signed = msgspec.json.decode((registry.folder / FOLDER / f"{about}.json").read_bytes(), type=_Signed)
         if not signing.verify(registry.public_key(), _DOMAIN + bytes(signed.decision), signed.signature):
             return None
-        return msgspec.json.decode(signed.decision, type=Decision)
+        found = msgspec.json.decode(signed.decision, type=Decision)
+        return found if found.about == about else None         # not another bundle's, copied here
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

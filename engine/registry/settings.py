@@ -61,7 +61,9 @@ def check_file(file: Instruments, controls: Controls, registry: Registry) -> Non
             theirs = registry.manifest(newest.body.version).instruments
         except ModelRefused:
             return                                 # it will be refused where it must answer, and says why there
-    if theirs is None or ours == Instruments().to_dict() or ours == theirs:
+    if theirs is None or ours == Instruments().to_dict():
+        return
+    if ours == theirs and list(ours["rules"]) == list(theirs["rules"]):        # the first rule that matches a symbol counts
         return
     keys = sorted(
         name for name in ours["rules"].keys() | theirs.get("rules", {}).keys()

@@ -154,7 +154,7 @@ def child(log: Log, folder: Path) -> subprocess.Popen[bytes]:
     config = msgspec.json.encode(config_of(log, folder)).decode()
     code = (
         f"{HASTY}\nimport sys, msgspec\nfrom engine.config import Config\nfrom engine.stopping import Stop\n"
-        f"r.record(msgspec.json.decode(sys.argv[1], type=Config), Stop())"
+        f"r.record(msgspec.json.decode(sys.argv[1], type=Config), Stop(), lambda: False)"
     )
     return subprocess.Popen([sys.executable, "-c", code, config])
 
@@ -213,11 +213,11 @@ def test_a_second_recorder_is_told_who_records(redis_log: Log, tmp_path: Path, m
         while not _number(tmp_path):
             time.sleep(0.01)
         with pytest.raises(OwnershipLost, match=f"process {process.pid} "):
-            recording.record(config_of(redis_log, tmp_path), lambda: True)
+            recording.record(config_of(redis_log, tmp_path), lambda: True, lambda: False)
     finally:
         process.kill()
         process.wait()
-    recording.record(config_of(redis_log, tmp_path), lambda: True)
+    recording.record(config_of(redis_log, tmp_path), lambda: True, lambda: False)
 
 
 def test_a_successor_waits_for_a_recorder_that_is_just_ending(tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
     log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
     try:
         ticks = TickBatch.concat(list(feed.batches()))           # both sources end; one pace for all of it
+        if args.source == "sim":
+            start, end = _span(args)
+            ticks = ticks[(ticks.ts >= start) & (ticks.ts < end)]
         sent = send(log, ticks, _pace(args, len(ticks)), args.frame, stop)
     finally:
         log.close()
@@ -69,10 +72,12 @@ def _feed(args: argparse.Namespace, config: Config) -> Feed:
         raise UsageError("feed_files", "feed files takes one or more files", hint=EXAMPLE)
     from ..feeds.files import FilesFeed
 
-    return FilesFeed(
-        args.files, config.rules(), column_map(args.map),
-        stamp(args.start) if args.start else 0, stamp(args.end) if args.end else 2**63 - 1,
-    )
+    return FilesFeed(args.files, config.rules(), column_map(args.map), *_span(args))
+
+
+def _span(args: argparse.Namespace) -> tuple[int, int]:
+    """ns UTC: from the first, before the second."""
+    return stamp(args.start) if args.start else 0, stamp(args.end) if args.end else 2**63 - 1
 
 
 def _pace(args: argparse.Namespace, ticks: int) -> Pace:

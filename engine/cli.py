@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "features": ("engine.commands.features", "what the engine knows of a tick: list, compute"),
     "bench": ("trainers.commands.bench", "how fast it is here, beside what it is held against"),
     "lake": ("trainers.commands.lake", "what is recorded of the log: list"),
-    "log": ("engine.commands.log", "make a log on a server of yours; what a log is"),
+    "log": ("engine.commands.log", "make a log on a server of yours; what a log is; who needs it"),
     "doctor": ("engine.commands.doctor", "what is here, what is missing and how to get it"),
     "config": ("engine.commands.config", "each setting and where it came from"),
 }

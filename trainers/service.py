@@ -72,7 +72,7 @@ class Service:
         self.training: _Child | None = None
         self.recorder: _Child | None = None
         self._hurry = multiprocessing.get_context("spawn").Event()
-        self._trigger = ""
+        self._trigger = self._asked_by = ""
         self._next_look = 0.0
         self._deaths: deque[float] = deque(maxlen=TOO_OFTEN)
 
@@ -95,6 +95,7 @@ class Service:
                 trigger = self._due(due, now)
                 if trigger and self.training is None:
                     log.info("training starts (%s)", trigger)
+                    self._asked_by = trigger
                     self.training = _Child(_train, self._as_json, self.config, trigger, self._hurry)
                     self.seen.run_started()
                     due = self._next(now, now)
@@ -136,16 +137,28 @@ class Service:
     def _trained(self, outcome: _Outcome, seconds: float, due: datetime | None) -> datetime | None:
         """Say what became of a training; when the next is due."""
         decision = outcome.decision
-        made = decision is not None and decision.about != decisions.FAILED
-        self.seen.run_ended(_word(outcome), seconds, made)
-        if decision is not None and made:
+        self.seen.run_ended(_word(outcome), seconds, decision is not None)
+        if decision is not None:
             log.info("bundle %s %s after %.1f s: %s", decision.about, "activated" if decision.activated else "not activated",
                      decision.seconds, decision.why)
             return due
         log.error("training failed: %s", outcome.error)
+        self._keep_failure(outcome.error, seconds)
         if due is None or not outcome.too_little:
             return due
         return min(due, datetime.fromtimestamp(time.time() + RETRY_S, UTC))
+
+    def _keep_failure(self, why: str, seconds: float) -> None:
+        """So that `models list` tells of it."""
+        at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        failed = Decision(
+            decisions.FAILED, at, self.config.log.deployment, self._asked_by, self.config.trainer.activate, False, False, why,
+            round(seconds, 3),
+        )
+        try:
+            decisions.keep(self.registry, failed, self.private)
+        except OSError as error:
+            log.error("%s can't be written: %s", self.registry.folder, error.strerror or error)
 
     def _look(self) -> None:
         """Once a second: how far the recorder is, and what is kept."""
@@ -179,23 +192,24 @@ class Service:
 class _Outcome:
     """How a child ended."""
 
-    def __init__(self, decision: Decision | None, error: str, *, too_little: bool = False, fatal: bool = False) -> None:
+    def __init__(self, decision: Decision | None, error: str, *, too_little: bool = False, fatal: bool = False,
+                 died: bool = False) -> None:
         self.decision = decision
         self.error = error
         self.too_little = too_little
+        self.died = died
+        """It said nothing: it was killed, or crashed."""
         self.fatal = fatal
         """It says itself that starting it again is of no use."""
 
 
 def _word(outcome: _Outcome) -> str:
     """For the counter of runs."""
-    if outcome.decision is None:
+    if outcome.decision is not None:
+        return "activated" if outcome.decision.activated else "kept"
+    if outcome.died:
         return "died"
-    if outcome.too_little:
-        return "too_little"
-    if outcome.error:
-        return "failed"
-    return "activated" if outcome.decision.activated else "kept"
+    return "too_little" if outcome.too_little else "failed"
 
 
 class _Child:
@@ -228,7 +242,7 @@ class _Child:
             self._process.join()
             code = self._process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            return _Outcome(None, f"its process {how}")
+            return _Outcome(None, f"its process {how}", died=True)
         self._process.join()
         return _Outcome(**said)
 
@@ -277,22 +291,12 @@ def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry:
     """A training's process. hurry: has the recorder put what it read into files."""
     _begin(as_json)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    start = time.monotonic()
-    failure: dict[str, Any] = {}
-    decision: Decision | None = None
     try:
-        decision = _train_once(config, trigger, hurry.set)
+        pipe.send({"decision": _train_once(config, trigger, hurry.set), "error": ""})
     except TocsinError as error:
-        failure = {"error": str(error), "too_little": error.code in ("no_events", "too_few_events")}
+        pipe.send({"decision": None, "error": str(error), "too_little": error.code in ("no_events", "too_few_events")})
     except Exception as error:
-        failure = {"error": f"{type(error).__name__}: {error} ({_where(error)})"}
-    if failure:
-        decision = Decision(
-            decisions.FAILED, datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), config.log.deployment,
-            trigger, config.trainer.activate, False, False, failure["error"], round(time.monotonic() - start, 3),
-        )
-        decisions.keep(Registry(config.registry_path, config.trust_path), decision, _private(config))
-    pipe.send({"decision": decision, "error": "", **failure})
+        pipe.send({"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
 
 
 def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Decision:

@@ -146,7 +146,7 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
     bundle = load_bundle(registry, name)
     log = open_log(config.url, deployment=config.log.deployment)
     try:
-        activation = activate(log, registry, private, bundle.version, by=whoever(), comment=comment)
+        activation = activate(log, registry, private, bundle.version, by=whoever(), comment=comment, tell=note)
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()

@@ -14,7 +14,7 @@ KILLS = [
 
 
 def test_kills_while_bundles_are_swapped(tocsin: Tocsin) -> None:
-    report = swaps(tocsin.folder, 21, KILLS, 200, tocsin.command, days=8.0)
+    report = swaps(tocsin.folder, 21, KILLS, 200, tocsin.command, days=20.0, rate=10_000)
     assert sum(report["kills"].values()) == len(KILLS)
     assert report["signals"] > 20_000
     assert report["gaps"] == 0

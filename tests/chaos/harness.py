@@ -164,6 +164,7 @@ class Supervisor:
             for member in family:
                 if member.is_running():
                     member.kill()
+            psutil.wait_procs(family, 5)           # the log's server goes with its last user
 
 
 def family_of(pid: int) -> list[psutil.Process]:

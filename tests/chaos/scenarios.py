@@ -23,6 +23,7 @@ from tests.chaos.dying import ACTIVATE, FIRST_COPY, PREPARE
 from tests.chaos.harness import (
     NONSENSE,
     PARTITIONS,
+    RATE,
     TOCSIN,
     Failed,
     Service,
@@ -46,6 +47,8 @@ COMPLETED_S = 20.0
 start and catch up first."""
 FAMILY_S = 8.0
 """So long the children of a killed service may outlive it."""
+PATIENCE_S = 90.0
+"""So long an engine may take to catch up on a busy machine, or the recorder to write what is left."""
 
 DAY = 142_000
 """About so many ticks has a simulated day of four symbols."""
@@ -55,17 +58,18 @@ DAY = 142_000
 
 
 def swaps(
-    folder: Path, seed: int, plan: Sequence[Kill], rows: int, command: Path = TOCSIN, days: float = 30.0
+    folder: Path, seed: int, plan: Sequence[Kill], rows: int, command: Path = TOCSIN, days: float = 30.0, rate: int = RATE
 ) -> dict[str, Any]:
     """Ticks flow, bundles are trained and swapped in one after another, and what runs is killed as planned.
 
-    rows: ticks per record. days: simulated; there must be ticks until the last kill.
+    rows: ticks per record; rate: ticks per second. days: simulated, 7 s of ticks each at the usual rate; there must be
+    ticks until the last kill.
     """
     rng = random.Random(seed)
     with World(folder, command) as world:
         world.run("models", "keygen")
         spy = Spy(world)
-        world.feed(sim(days, seed), 2 * DAY, rows)
+        world.feed(sim(days, seed), 2 * DAY, rows, rate)
         engine, trainer = world.keep("run", "engine"), world.keep("run", "trainer")
         first = spy.next("activate", 120.0)
         wait_for("the first bundle in every partition", lambda: spy.copied(first), COMPLETED_S)
@@ -156,7 +160,7 @@ def places(
 ) -> dict[str, Any]:
     """Whoever activates dies at exactly these writes, while ticks flow; the engine with it where it says so."""
     with World(folder, command) as world:
-        ticks = sim(20, seed)
+        ticks = sim(30, seed)
         _two_bundles(world, ticks)
         engine = world.keep("run", "engine")
         wait_for("the engine", lambda: engine.ready, 120.0)
@@ -206,12 +210,12 @@ def trimming(folder: Path, seed: int, kills: int, command: Path = TOCSIN) -> dic
     """The engine is killed while it trims. All it ever published, and all that is kept, is what an untrimmed run says."""
     rng = random.Random(seed)
     with World(folder, command, partitions=2, TOCSIN_LOG_KEEP_MB="4") as world:
-        ticks = sim(20, seed)
+        ticks = sim(30, seed)
         _two_bundles(world, ticks)
         engine = world.keep("run", "engine")
         wait_for("the engine", lambda: engine.ready, 120.0)
         world.run("models", "activate", "1")
-        world.feed(ticks, 0, 256, 2 * 20_000)
+        world.feed(ticks, 0, 256, 2 * RATE)
         heard: dict[int, list[bytes]] = {0: [], 1: []}
         after = dict.fromkeys(heard, NOWHERE)
 
@@ -247,7 +251,7 @@ def trimming(folder: Path, seed: int, kills: int, command: Path = TOCSIN) -> dic
             hear(time.monotonic() + 0.2)
             return all(len(heard[p]) >= len(expected[p]) for p in heard)
 
-        wait_for("the last signals", all_heard, 60.0)
+        wait_for("the last signals", all_heard, PATIENCE_S)
         engine.stop()
         _unasked(engine)
         kept = truth.published(world.log, Topic.SIGNALS)
@@ -274,14 +278,13 @@ def _prove(world: World, engine: Service, trainer: Service | None) -> dict[str, 
         trainer.stop()
         wait_for("the end of the service's children", lambda: not any(map(_lives, children)), 1.0)
     alone = wait_for("one bundle in every partition, by the engine alone",
-                     lambda: set(truth.ends(world).values()) == {truth.newest(world)}, COMPLETED_S, 0.5)
+                     lambda: set(truth.ends(world).values()) == {truth.newest(world)}, PATIENCE_S, 0.5)
     recorder = world.keep("run", "trainer", TOCSIN_TRAINER_EVERY="")       # records what is left, trains no more
-    wait_for("the lake", lambda: recorder.ready and truth.recorded(world), 90.0, 0.2)
+    wait_for("the lake", lambda: recorder.ready and truth.recorded(world), PATIENCE_S, 0.2)
     recorder.stop()
     rejects = world.folder / "rejects"
     expected = world.run("replay", world.url, "--canonical", "--rejects", str(rejects))
-    lines = expected.count(b"\n")
-    wait_for("the last signals", lambda: sum(map(len, truth.published(world.log, Topic.SIGNALS).values())) >= lines, 60.0, 0.5)
+    wait_for("the last signals", lambda: truth.count(world.log) >= expected.count(b"\n"), PATIENCE_S, 0.5)
     engine.stop()
     for service in (engine, trainer, recorder):
         if service:

@@ -60,6 +60,11 @@ def published(log: Log, topic: Topic) -> dict[int, list[bytes]]:
     return found
 
 
+def count(log: Log) -> int:
+    """How many signals there are."""
+    return sum(map(len, published(log, Topic.SIGNALS).values()))
+
+
 def check_rejects(log: Log, expected: bytes) -> int:
     """expected: the replay's, canonical, partition after partition."""
     got = [canonical(record) for records in published(log, Topic.REJECTS).values() for record in records]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +15,11 @@ from typing import Any
 
 import pytest
 
+from engine.files import write_ticks
+from tests.made import made_ticks
+
 ROOT = Path(__file__).parents[2]
+WARM, LIVE = 60_000, 20_000
 
 
 class Tocsin:
@@ -100,6 +105,28 @@ def tocsin(installed: Path, tmp_path: Path) -> Iterator[Tocsin]:
     yield command
     command.end()
     assert not left_behind(tmp_path), "a process was left behind"
+
+
+@pytest.fixture(scope="session")
+def prepared(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tick files, keys and a first bundle."""
+    folder = tmp_path_factory.mktemp("prepared")
+    made = made_ticks(WARM + LIVE, symbols=3, rate=0.5)
+    for name, ticks in (("first", made[:WARM]), ("second", made[WARM:]), ("both", made)):
+        write_ticks(ticks, folder / f"{name}.parquet")
+    (folder / "start").write_text(str(int(made.ts[WARM])))
+    tocsin = Tocsin(installed, folder)
+    report = tocsin.json("train", "--ticks", "first.parquet", "--activate", "always")
+    assert report["version"] == "1"
+    assert report["activated"]
+    return folder
+
+
+@pytest.fixture
+def ours(tocsin: Tocsin, prepared: Path) -> Tocsin:
+    """The prepared folder's content, in a folder of this test's own."""
+    shutil.copytree(prepared, tocsin.folder, dirs_exist_ok=True)
+    return tocsin
 
 
 def left_behind(folder: Path) -> list[str]:

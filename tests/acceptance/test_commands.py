@@ -21,30 +21,7 @@ from engine.wire.records import schemas
 from tests.acceptance.conftest import ROOT, Tocsin, left_behind
 from tests.made import made_ticks, real_file
 
-WARM, LIVE = 60_000, 20_000
 URL = "redis+embedded://.tocsin/log"
-
-
-@pytest.fixture(scope="module")
-def prepared(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tick files, keys and a first bundle."""
-    folder = tmp_path_factory.mktemp("prepared")
-    made = made_ticks(WARM + LIVE, symbols=3, rate=0.5)
-    for name, ticks in (("first", made[:WARM]), ("second", made[WARM:]), ("both", made)):
-        write_ticks(ticks, folder / f"{name}.parquet")
-    (folder / "start").write_text(str(int(made.ts[WARM])))
-    tocsin = Tocsin(installed, folder)
-    report = tocsin.json("train", "--ticks", "first.parquet", "--activate", "always")
-    assert report["version"] == "1"
-    assert report["activated"]
-    return folder
-
-
-@pytest.fixture
-def ours(tocsin: Tocsin, prepared: Path) -> Tocsin:
-    """The prepared folder's content, in a folder of this test's own."""
-    shutil.copytree(prepared, tocsin.folder, dirs_exist_ok=True)
-    return tocsin
 
 
 def test_help_of_every_verb_has_an_example(tocsin: Tocsin) -> None:

@@ -300,7 +300,8 @@ def test_the_verb_activates_and_moves_the_champion_of_main_only(
     assert main(["models", "activate", "2", "--comment", "calmer", *where, "--json"]) == 0
     out, err = capsys.readouterr()
     answer = msgspec.json.decode(out)
-    assert (answer["k"], answer["version"], err) == (3, "2", "")
+    assert (answer["k"], answer["version"]) == (3, "2")
+    assert err == "no engine of this deployment is alive: activated at once\n"
     story = follow(log, registry)
     assert answer["copies"] == {str(p): log.format(events[-1][0]) for p, events in story.items()}
     assert answers(log, registry) == ["2"] * PARTITIONS

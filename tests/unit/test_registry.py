@@ -486,6 +486,7 @@ def test_show_and_verify(registry: Registry, private: Ed25519PrivateKey, tocsin:
     shown = msgspec.json.decode(out)
     assert code == 0
     assert shown.pop("digest") == registry.read("1").digest
+    assert shown.pop("decision") is None, "nobody weighed it: it was published by hand"
     assert msgspec.convert(shown, Manifest) == registry.manifest("1")
     assert "one (forest, weight 1)" in tocsin("show", "1")[1]
     assert msgspec.json.decode(tocsin("verify", "1", "--json")[1])["status"] == "ok"

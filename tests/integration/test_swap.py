@@ -1,0 +1,393 @@
+"""A bundle or a rule is changed while engines run: from one position on, everywhere, and never halfway."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread, current_thread
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from engine import app, housekeeping
+from engine.cli import main
+from engine.errors import ModelRefused, TocsinError, UsageError
+from engine.instruments import Instruments
+from engine.manifest import Policy
+from engine.partition import checkpoint
+from engine.partition.batch import MicroBatch
+from engine.registry import Registry, follow, liveness, rollout
+from engine.registry.activate import activate
+from engine.registry.append import append, change
+from engine.registry.bundle import Bundle, load_bundle
+from engine.registry.rollout import PolicyRules, Settings
+from engine.registry.staging import Staging
+from engine.replay import replay_log
+from engine.transports import open_log
+from engine.transports.redis import RedisLog
+from engine.types import Cursor, Kind
+from engine.wire.records import Signal, canonical_order
+from engine.workers.inline import InlineWorkers
+from tests.engines import Running, Site, ticks, wait_for
+
+WARM = 500
+"""So many made ticks warm every symbol up."""
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_dir: Path) -> Iterator[Site]:
+    site = Site(tmp_path, redis_dir)
+    yield site
+    site.close()
+
+
+def assert_replays_equal(site: Site) -> None:
+    done = replay_log(site.log, site.registry, Instruments())
+    assert canonical_order(done.signals) == canonical_order(site.published())
+
+
+def assert_bundles_change_at(site: Site, changes: list[tuple[str, dict[int, Cursor]]]) -> None:
+    """Every tick is answered by the bundle of the last copy before it."""
+    for (partition, position), signal in site.signals().items():
+        due = [version for version, copies in changes if copies[partition] < position.cursor]
+        assert signal.bundle == due[-1], f"partition {partition}, {position}"
+
+
+# ---- (a) a swap
+
+def test_a_swap_under_way_changes_nothing_but_the_bundle(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[tuple[int, str, Cursor, Cursor]] = []
+    submit = InlineWorkers.submit
+
+    def spied(self: InlineWorkers, batch: MicroBatch | None) -> None:
+        if batch and batch.asked and batch.bundle:
+            asked = batch.asked.ticks
+            batches.append((batch.partition, batch.bundle.version, asked.position(0).cursor, asked.position(-1).cursor))
+        submit(self, batch)
+
+    one, two = site.publish(1), site.publish(2)
+    moving = ticks(1000)
+    first = activate(site.log, site.registry, site.private, one, "ann")
+    with monkeypatch.context() as patch, Running(site.config()):
+        patch.setattr(InlineWorkers, "submit", spied)
+        feed = Thread(target=site.send, args=(moving[:600], 300.0))
+        feed.start()
+        wait_for(lambda: len(site.published()) > 50)
+        second = activate(site.log, site.registry, site.private, two, "ann")
+        assert second.staged_by == ["one"]
+        feed.join()
+        wait_for(lambda: len(site.published()) == 600)
+    assert not site.log.posts("staged."), "nobody waits for the answers any more"
+    site.send(moving[600:800])
+    third = activate(site.log, site.registry, site.private, one, "ann")        # nobody is there: met on the way
+    site.send(moving[800:])
+    with monkeypatch.context() as patch, Running(site.config()):
+        patch.setattr(InlineWorkers, "submit", spied)
+        wait_for(lambda: len(site.published()) == 1000)
+
+    changes = [(one, first.copies), (two, second.copies), (one, third.copies)]
+    assert third.staged_by == []
+    assert {signal.bundle for signal in site.signals().values()} == {one, two}
+    assert_bundles_change_at(site, changes)
+    assert len(batches) > 4
+    for partition, version, start, end in batches:
+        due = [v for v, copies in changes if copies[partition] < start]
+        assert version == due[-1]
+        assert not any(start < copies[partition] < end for _, copies in changes), "a batch of two bundles"
+    assert_replays_equal(site)
+
+
+# ---- (b) refusals
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [("features_differ", {"fingerprint": "0123456789abcdef"}),
+     ("instruments_differ", {"rules": Instruments({"MADE*": {"scale": 4}})})],
+)
+def test_what_an_engine_cant_answer_with_is_not_activated(site: Site, code: str, what: dict[str, Any]) -> None:
+    good, bad = site.publish(1), site.publish(2, **what)
+    moving = ticks(200)
+    activate(site.log, site.registry, site.private, good, "ann")
+    with Running(site.config()):
+        site.send(moving[:100])
+        with pytest.raises(ModelRefused, match=code) as refused:
+            activate(site.log, site.registry, site.private, bad, "ann")
+        assert (refused.value.code, refused.value.exit) == ("engine_refused", 5)
+        site.send(moving[100:])
+        wait_for(lambda: len(site.published()) == 200)
+    assert site.verbs() == ["prepare", "activate", "prepare"]
+    assert {signal.bundle for signal in site.signals().values()} == {good}
+    assert not site.log.posts("staged.")
+
+
+# ---- (c), (d) silence and nobody
+
+def test_an_engine_that_lives_and_says_nothing_stops_the_change(site: Site) -> None:
+    version = site.publish(1)
+    other = open_log(site.url)
+    epoch = other.claim(0, "mute", other.ownership(0))
+    assert epoch
+    stop = Event()
+
+    def live() -> None:
+        while not stop.wait(0.05):
+            other.beat(0, epoch)
+
+    mute = Thread(target=live)
+    mute.start()
+    try:
+        with pytest.raises(TocsinError, match="mute") as silent:
+            activate(site.log, site.registry, site.private, version, "ann", patience_s=1.0)
+    finally:
+        stop.set()
+        mute.join()
+        other.close()
+    assert (silent.value.code, silent.value.exit) == ("engine_silent", 1)
+    assert site.verbs() == ["prepare"]
+    assert not any(site.entries(p) for p in range(site.log.partitions))
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["nobody ever", "died"])
+def test_where_nobody_lives_it_is_activated_at_once(site: Site, dead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "ALIVE_NS", 300_000_000)
+    version = site.publish(1)
+    if dead:
+        assert site.log.claim(0, "dead", site.log.ownership(0))
+    said: list[str] = []
+    started = time.monotonic()
+    done = activate(site.log, site.registry, site.private, version, "ann", tell=said.append, patience_s=20.0)
+    assert (time.monotonic() - started >= 0.3) == dead, "who stands still is watched for a while, nobody isn't"
+    assert done.staged_by == []
+    assert ["no engine" in text for text in said] == [True]
+    assert all(site.copies(p, done.k) == [done.copies[p]] for p in range(site.log.partitions))
+
+
+# ---- (e) met before it is staged
+
+class Slow:
+    """Stages every bundle at once but one, which waits."""
+
+    def __init__(self, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.free = Event()
+        plain = follow.staging_of
+
+        def slow(registry: Registry) -> Staging:
+            staging = plain(registry)
+            load = staging._load
+
+            def waiting(name: str, digest: str) -> Bundle:
+                if name == version:
+                    assert self.free.wait(60)
+                return load(name, digest)
+
+            return Staging(waiting)
+
+        monkeypatch.setattr(app, "staging_of", slow)
+
+
+def test_a_partition_waits_in_front_of_a_bundle_that_isnt_staged(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = site.publish(1), site.publish(2)
+    moving = ticks(400)
+    first = activate(site.log, site.registry, site.private, one, "ann")
+    slow = Slow(two, monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    with Running(site.config(engine__listen=listen)):
+        site.send(moving[:200])
+        wait_for(lambda: len(site.published()) == 200)
+        k, record = append(site.log, site.private, site.activation(two), "ann", "")
+        met = site.log.append(1, [record], Kind.CONTROL)[0]                    # in partition 1 only
+        site.send(moving[200:])
+        others = sum(1 for n in range(200, 400) if moving.symbols[moving.sid[n]] == "MADE4")
+        wait_for(lambda: len(site.published()) == 200 + others, "partition 0 goes on")
+        time.sleep(0.2)
+        assert len(site.published()) == 200 + others
+        assert max(position.cursor for p, position in site.signals() if p == 1) < met
+        said = ready(listen)
+        assert (said[0], said[1]["reason"]) == (503, f"paused: partition 1 waits for bundle {two}")
+        slow.free.set()
+        wait_for(lambda: len(site.published()) == 400)
+        wait_for(lambda: "paused" not in ready(listen)[1]["reason"])
+        wait_for(lambda: site.copies(0, k))                                    # the engine copies it where it is missing
+    second = {0: site.copies(0, k)[0], 1: met}
+    assert_bundles_change_at(site, [(one, first.copies), (two, second)])
+    assert any(s.bundle == two for (p, _), s in site.signals().items() if p == 1)
+    assert_replays_equal(site)
+
+
+def ready(listen: str) -> tuple[int, dict[str, Any]]:
+    try:
+        with urlopen(f"http://{listen}/readyz", timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except HTTPError as refused:
+        return refused.code, json.loads(refused.read())
+
+
+def test_a_bundle_that_must_answer_and_cant_be_loaded_ends_the_engine(site: Site, tmp_path: Path) -> None:
+    one = site.publish(1)
+    activate(site.log, site.registry, site.private, one, "ann")
+    shutil.copytree(tmp_path / "registry", tmp_path / "copy")                  # without the next bundle
+    two = site.publish(2)
+    moving = ticks(200)
+    with Running(site.config(registry__path=str(tmp_path / "copy"))) as engine:
+        site.send(moving[:100])
+        wait_for(lambda: len(site.published()) == 100)
+        change(site.log, site.registry, site.private, site.activation(two), "ann", "")     # whoever wrote it didn't wait
+        site.send(moving[100:])
+        died = engine.died()
+    assert isinstance(died, ModelRefused)
+    assert (died.code, died.exit) == ("not_found", 5)
+    assert len(site.published()) == 100, "nothing behind the copy was answered by the old bundle"
+
+
+# ---- (f) the writer died
+
+@pytest.mark.parametrize("copied", [[], [0]], ids=["none", "one of two"])
+def test_copies_that_are_missing_are_made_by_the_engine(
+    site: Site, copied: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "SLOW_NS", 50_000_000)
+    monkeypatch.setattr(housekeeping, "MISSING_NS", 200_000_000)
+    one, two = site.publish(1), site.publish(2)
+    moving = ticks(200)
+    activate(site.log, site.registry, site.private, one, "ann")
+    with Running(site.config()):
+        site.send(moving[:100])
+        k, record = append(site.log, site.private, site.activation(two), "ann", "")
+        for p in copied:
+            site.log.append(p, [record], Kind.CONTROL)
+        wait_for(lambda: all(site.copies(p, k) for p in range(site.log.partitions)), "never completed")
+        time.sleep(0.5)
+        site.send(moving[100:])
+        wait_for(lambda: len(site.published()) == 200)
+    assert [len(site.copies(p, k)) for p in range(site.log.partitions)] == [1, 1]
+    assert {p: s.bundle for (p, _), s in site.signals().items()} == {0: two, 1: two}, "the last of each partition"
+    assert_replays_equal(site)
+
+
+# ---- (g) staged before it is claimed
+
+def test_what_the_partitions_will_meet_is_loaded_before_they_are_claimed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_TICKS", 10)
+    one, two = site.publish(1), site.publish(2)
+    moving = ticks(300)
+    activate(site.log, site.registry, site.private, one, "ann")
+    with Running(site.config()):
+        site.send(moving[:100])
+        wait_for(lambda: all(site.log.checkpoints(p) for p in range(site.log.partitions)))
+        wait_for(lambda: len(site.published()) == 100)
+    site.send(moving[100:200])
+    change(site.log, site.registry, site.private, site.activation(two), "ann", "")
+    site.send(moving[200:])
+    happened: list[tuple[str, str]] = []
+    claim = RedisLog.claim
+
+    def spied_load(registry: Registry, name: str, digest: str | None = None) -> Bundle:
+        happened.append((current_thread().name, f"load {name}"))
+        return load_bundle(registry, name, digest)
+
+    def spied_claim(self: RedisLog, *args: Any) -> int | None:
+        happened.append((current_thread().name, "claim"))
+        return claim(self, *args)
+
+    monkeypatch.setattr(follow, "load_bundle", spied_load)
+    monkeypatch.setattr(RedisLog, "claim", spied_claim)
+    with Running(site.config(engine__name="one")):
+        wait_for(lambda: len(site.published()) == 300)
+    loop = [what for thread, what in happened if thread == "one"]
+    assert loop == [f"load {one}", f"load {two}", "claim", "claim"]
+    assert_replays_equal(site)
+
+
+# ---- (h) settings
+
+def restarted_in_the_middle(site: Site, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[int, Cursor]:
+    """700 warm ticks, the settings, 150, a restart, 150; where the settings' copies stand."""
+    monkeypatch.setattr(checkpoint, "EVERY_TICKS", 20)
+    moving = ticks(1000)
+    with Running(site.config()):
+        site.send(moving[:700])
+        _, copies = change(site.log, site.registry, site.private, settings, "ann", "")
+        site.send(moving[700:850])
+        wait_for(lambda: len(site.published()) == 850)
+    for p, copy in copies.items():
+        assert checkpoint.oldest_k(site.log.checkpoints(p)[:1], Settings.verb), "a restart reads the settings from its checkpoint"
+        assert checkpoint.oldest_cursor(site.log.checkpoints(p)[:1]) > copy
+    site.send(moving[850:])
+    with Running(site.config()):
+        wait_for(lambda: len(site.published()) == 1000)
+    assert_replays_equal(site)
+    return copies
+
+
+def split(site: Site, copies: dict[int, Cursor]) -> tuple[list[Signal], list[Signal]]:
+    """Before and after the copies, in the order of their stamps."""
+    found = sorted(site.signals().items(), key=lambda item: item[1].ts)
+    after = {key: key[1].cursor > copies[key[0]] for key, _ in found}
+    return [s for key, s in found if not after[key]], [s for key, s in found if after[key]]
+
+
+def test_policy_and_weights_hold_from_a_position_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate(site.log, site.registry, site.private, site.publish(1, Policy(0.02, -0.02)), "ann")
+    settings = Settings(PolicyRules(cooldown_s=1e9), {"two": 0.0})
+    before, after = split(site, restarted_in_the_middle(site, settings, monkeypatch))
+    assert (len(before), len(after)) == (700, 300)
+    asked = [s for s in before if s.reason != "warmup"]
+    assert len(asked) > 100
+    assert all(s.probabilities != pytest.approx(s.votes["one"], abs=1e-6) for s in asked if s.votes["one"] != s.votes["two"])
+    assert all(s.probabilities == pytest.approx(s.votes["one"], abs=1e-6) for s in after)
+    assert {s.reason for s in before}.isdisjoint({"cooldown"})
+    assert any(s.reason == "cooldown" for s in after[:150])
+    assert any(s.reason == "cooldown" for s in after[150:]), "after the restart too"
+    told = {s.symbol: s.side for s in asked if s.side != "neutral"}
+    assert all(s.side in ("neutral", told[s.symbol]) for s in after), "nobody may turn for thirty years"
+
+
+def test_a_symbol_that_is_counted_otherwise_starts_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate(site.log, site.registry, site.private, site.publish(1), "ann")
+    settings = Settings(instruments=Instruments({"MADE1": {"scale": 6}}).to_dict())
+    before, after = split(site, restarted_in_the_middle(site, settings, monkeypatch))
+    of = {symbol: [s.reason for s in after if s.symbol == symbol] for symbol in ("MADE0", "MADE1", "MADE4")}
+    assert "warmup" not in [s.reason for s in before[-50:]]
+    assert of["MADE1"][:20] == ["warmup"] * 20
+    assert "warmup" not in of["MADE0"] + of["MADE4"]
+
+
+def test_an_engine_whose_file_counts_otherwise_names_the_key_and_a_command(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    activate(site.log, site.registry, site.private, site.publish(1), "ann")
+    file = tmp_path / "other.toml"
+    file.write_text("[instruments]\n\"MADE0\" = {scale = 6}\n")
+    here = ["--config", str(file), "--home", str(tmp_path), "--transport", site.url]
+    refused = Running(site.config(str(file)))
+    with refused:
+        error = refused.died()
+    assert isinstance(error, UsageError)
+    assert (error.code, error.exit) == ("settings_differ", 2)
+    assert "[instruments] 'MADE0'" in str(error)
+    assert all(site.log.ownership(p).epoch == 0 for p in range(site.log.partitions)), "nothing was claimed"
+    command = shlex.split(error.hint[error.hint.index("tocsin "):])
+    assert main([*command[1:], *here]) == 0, capsys.readouterr().err
+    with Running(site.config(str(file))):
+        pass
+    assert site.verbs() == ["prepare", "activate", rollout.Settings.verb]
+
+
+def test_the_order_of_the_rules_counts(site: Site, tmp_path: Path) -> None:
+    """The first pattern that matches a symbol is its rule."""
+    narrow, wide = {"MADE0": {"scale": 4}}, {"MADE*": {"scale": 5}}
+    activate(site.log, site.registry, site.private, site.publish(1, rules=Instruments(narrow | wide)), "ann")
+    file = tmp_path / "other.toml"
+    file.write_text("[instruments]\n\"MADE*\" = {scale = 5}\n\"MADE0\" = {scale = 4}\n")
+    refused = Running(site.config(str(file)))
+    with refused:
+        error = refused.died()
+    assert getattr(error, "code", "") == "settings_differ"

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.conftest import Tocsin
+from tests.children import training, workers
 
 HERE = "redis+embedded://.tocsin/log"
 PATIENCE_S = 90.0
@@ -137,8 +138,9 @@ def test_trainings_on_demand_and_what_became_of_them(ours: Tocsin) -> None:
     assert set(second["copies"]) == {"0", "1", "2", "3"}
     assert {"prior", "champion"} <= set(second["why"].replace(";", " ").split())
 
+    wait_for(lambda: samples(address).get(("tocsin_training_runs_total", "activated")), "it never ends")
     (ours.folder / ".tocsin/train-now").touch()
-    child = wait_for(lambda: training(ours, trainer), "no training")
+    child = wait_for(lambda: training(trainer.pid, ours.folder / ".tocsin"), "no training")
     assert not (ours.folder / ".tocsin/train-now").exists()
     child.kill()
     wait_for(lambda: samples(address).get(("tocsin_training_runs_total", "died")), "its death isn't seen")
@@ -184,35 +186,18 @@ def newest(tocsin: Tocsin, after: int) -> str | None:
     return str(max(versions)) if max(versions) > after else None
 
 
-def training(tocsin: Tocsin, trainer: subprocess.Popen[bytes]) -> psutil.Process | None:
-    recorder = lake_owner(tocsin)
-    return next((child for child in workers(trainer) if child.pid != recorder), None) if recorder else None
-
-
-def workers(trainer: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    children = psutil.Process(trainer.pid).children()
-    return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
-
-
-def lake_owner(tocsin: Tocsin) -> int | None:
-    try:
-        return int((tocsin.folder / ".tocsin/lake/lock").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
 def test_a_recorder_that_cant_be_kept_alive_ends_the_trainer(ours: Tocsin) -> None:
     trainer = ours.start("run", "trainer")
     ours.wait_until_ready(trainer)
     killed: set[int] = set()
 
     def alive() -> psutil.Process | None:
-        return next((child for child in workers(trainer) if child.pid not in killed), None)
+        return next((child for child in workers(trainer.pid) if child.pid not in killed), None)
 
     for _ in range(4):
-        recorder = wait_for(alive, "no recorder")
-        killed.add(recorder.pid)
-        recorder.kill()
+        child = wait_for(alive, "no recorder")
+        killed.add(child.pid)
+        child.kill()
     assert trainer.wait(30) == 1
     error, hint = last_line(ours, trainer)
     assert error == "tocsin: the recorder can't be kept alive: its process was killed by SIGKILL [recorder_died]"

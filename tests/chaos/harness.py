@@ -27,6 +27,7 @@ from engine.files import write_ticks
 from engine.partitioner import partition_of
 from engine.transports import open_log
 from engine.types import Cursor, Kind, TickBatch
+from tests.children import command
 
 RESTART_S = 0.3
 """So long a service stays down (systemd's own default is 0.1 s)."""
@@ -173,14 +174,7 @@ def family_of(pid: int) -> list[psutil.Process]:
         found = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-    return [member for member in found if "redis" not in _command(member)]
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    return [member for member in found if "redis" not in command(member)]
 
 
 class World:
@@ -253,32 +247,6 @@ class World:
         if early or feeder.returncode:
             raise Failed(f"the feeder ended by itself, with {feeder.returncode}: {(self.folder / 'feed.log').read_text()}")
         return int(msgspec.json.decode(said)["sent"])
-
-    # ---- the trainer service's children
-
-    def recorder(self, service: Service) -> psutil.Process | None:
-        """The process that holds the lake, while it is a living child of this service."""
-        try:
-            pid = int((self.home / "lake/lock").read_text().split()[1])
-        except (OSError, IndexError, ValueError):
-            return None
-        return next((child for child in _workers(service) if child.pid == pid), None)
-
-    def training(self, service: Service) -> psutil.Process | None:
-        """The child that trains: the other one, once the recorder has shown itself."""
-        recorder = self.recorder(service)
-        if recorder is None:
-            return None
-        return next((child for child in _workers(service) if child.pid != recorder.pid), None)
-
-
-def _workers(service: Service) -> list[psutil.Process]:
-    """Children that multiprocessing spawned to work; its resource tracker isn't one."""
-    try:
-        children = psutil.Process(service.process.pid).children()
-    except psutil.NoSuchProcess:
-        return []
-    return [child for child in children if "spawn_main" in _command(child)]
 
 
 class Spy:

@@ -33,6 +33,7 @@ from tests.chaos.harness import (
     sim,
     wait_for,
 )
+from tests.children import recorder, training
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,21 +119,21 @@ def _strike(world: World, engine: Service, trainer: Service, rng: random.Random,
 
 
 def _training(world: World, trainer: Service) -> psutil.Process:
-    wait_for("a training", lambda: world.training(trainer), 60.0)
-    return world.training(trainer) or _training(world, trainer)
+    wait_for("a training", lambda: training(trainer.process.pid, world.home), 60.0)
+    return training(trainer.process.pid, world.home) or _training(world, trainer)
 
 
 def _kill_recorder(world: World, trainer: Service) -> None:
-    wait_for("a recorder", lambda: world.recorder(trainer), 30.0)
-    recorder = world.recorder(trainer)
     service = trainer.process.pid
-    if recorder is None:
+    wait_for("a recorder", lambda: recorder(service, world.home), 30.0)
+    killed = recorder(service, world.home)
+    if killed is None:
         raise Failed("the recorder came and went")
-    recorder.kill()
+    killed.kill()
 
     def another() -> bool:
-        now = world.recorder(trainer)
-        return now is not None and now.pid != recorder.pid
+        now = recorder(trainer.process.pid, world.home)
+        return now is not None and now.pid != killed.pid
 
     wait_for("another recorder", another, 30.0)
     if trainer.process.pid != service:
@@ -279,14 +280,14 @@ def _prove(world: World, engine: Service, trainer: Service | None) -> dict[str, 
         wait_for("the end of the service's children", lambda: not any(map(_lives, children)), 1.0)
     alone = wait_for("one bundle in every partition, by the engine alone",
                      lambda: set(truth.ends(world).values()) == {truth.newest(world)}, PATIENCE_S, 0.5)
-    recorder = world.keep("run", "trainer", TOCSIN_TRAINER_EVERY="")       # records what is left, trains no more
-    wait_for("the lake", lambda: recorder.ready and truth.recorded(world), PATIENCE_S, 0.2)
-    recorder.stop()
+    recording = world.keep("run", "trainer", TOCSIN_TRAINER_EVERY="")       # records what is left, trains no more
+    wait_for("the lake", lambda: recording.ready and truth.recorded(world), PATIENCE_S, 0.2)
+    recording.stop()
     rejects = world.folder / "rejects"
     expected = world.run("replay", world.url, "--canonical", "--rejects", str(rejects))
     wait_for("the last signals", lambda: truth.count(world.log) >= expected.count(b"\n"), PATIENCE_S, 0.5)
     engine.stop()
-    for service in (engine, trainer, recorder):
+    for service in (engine, trainer, recording):
         if service:
             _unasked(service)
     report: dict[str, Any] = {"ticks": sent}

@@ -152,10 +152,10 @@ def test_trainings_on_demand_and_what_became_of_them(ours: Tocsin) -> None:
     assert decided(ours, third)["trigger"] == "file"
     wait_for(lambda: samples(address).get(("tocsin_bundles", "")) == 2, "more bundles than [registry] keep")
     assert third in [row["version"] for row in ours.json("models", "list")]
+    wait_for(lambda: samples(address)[("tocsin_recorder_lag_seconds", "")] == 0, "the recorder lags behind")
     seen = samples(address)
     assert seen[("tocsin_training_runs_total", "activated")] == 2
     assert seen[("tocsin_training_in_progress", "")] == 0
-    assert seen[("tocsin_recorder_lag_seconds", "")] == 0
     assert json.loads(get(address, "/readyz")[1])["reason"] == "running"
 
     lines = (ours.folder / f"run-{ours.running.index(trainer)}.log").read_text().splitlines()

@@ -49,7 +49,7 @@ none matches.
 """
 
 TAIL = """
-The rules are part of a bundle, and the log counts as its first bundle does until `tocsin settings set instruments=file`
+The rules are part of a bundle. A log counts as the file of whoever created it said, until `tocsin settings set instruments=file`
 says otherwise. An engine or trainer whose file names other rules than the log's refuses to start (exit 2) and says which.
 
 ## Variables without a section

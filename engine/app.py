@@ -25,7 +25,7 @@ from .pipeline import run
 from .registry.controls import Controls, read_controls
 from .registry.follow import Follower, staging_of
 from .registry.rollout import Activate
-from .registry.settings import base_instruments, check_file
+from .registry.settings import check_file
 from .registry.staging import KEPT, Staging
 from .registry.store import Registry
 from .transports import open_log
@@ -72,7 +72,7 @@ class Engine:
         self._columns = columns
         self._warm: TickBatch | None = None
         compile_everything(log.info)
-        self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+        self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=self.rules)
         self.seen = Observer(log.info)
 
     def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Engine:
         checkpoints = Checkpoints(self.log, clock.monotonic_ns)
         public = self.registry.public_key()
         controls = read_controls(self.log, public)
-        check_file(self.rules, controls, self.registry)
+        check_file(self.rules, self.log, controls)
         staging = staging_of(self.registry)
         self._stage_what_is_due(controls, staging)
         follower = Follower(controls, staging)
@@ -114,7 +114,7 @@ class Engine:
         def granted(event: Granted) -> Partition:
             part = take_over(
                 event.partition, event.epoch, self.log, checkpoints, follower.load,
-                lambda: base_instruments(controls, self.registry, self.rules), self._warm_ticks,
+                self._warm_ticks,
             )
             self.parts[part.number] = part
             inbox.seek(part.number, part.upto)
@@ -152,7 +152,7 @@ class Engine:
                 "no bundle: ticks are taken and features kept, nothing is decided, until\n"
                 "  tocsin models activate champion --transport %s", self.log.url,
             )
-        since = min(oldest_k(self.log.checkpoints(number)[:1], Activate.verb) for number in range(self.log.partitions))
+        since = oldest_k(self.log, Activate.verb, newest=1)
         due = [(body.version, body.manifest) for k, body in activations if k >= since]
         for version, digest in due[-KEPT:]:
             staging.get(version, digest)

@@ -5,6 +5,7 @@ One thread, a few small rounds a second. It reads the partitions' positions and 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -18,7 +19,7 @@ from .registry.activate import Answer, answer_name
 from .registry.bundle import check_instruments
 from .registry.controls import Controls
 from .registry.rollout import Activate, Prepare
-from .registry.settings import counted
+from .registry.settings import counted_now
 from .registry.staging import Staging
 from .transports.base import Extent, Log
 from .types import START, Kind
@@ -65,12 +66,8 @@ class Housekeeper:
         """One round. Raises TransportUnreachable."""
         self._staging.work()
         self._controls.refresh()
-        for control in self._controls.holding(self._seen):
-            if isinstance(control.body, Prepare):
-                self._answer(control.k, control.body)
-            elif isinstance(control.body, Activate):
-                self._staging.stage(control.body.version, control.body.manifest)
-        self._seen = self._controls.last
+        if self._controls.last > self._seen:
+            self._hear()
         now = clock.monotonic_ns()
         if now >= self._next_slow:
             self._next_slow = now + SLOW_NS
@@ -80,6 +77,15 @@ class Housekeeper:
             self._hold(parts)
             self._trim(parts)
 
+    def _hear(self) -> None:
+        for control in self._controls.holding(self._seen):
+            if isinstance(control.body, Prepare):
+                self._answer(control.k, control.body)
+            elif isinstance(control.body, Activate):
+                self._staging.stage(control.body.version, control.body.manifest)
+        self._seen = self._controls.last
+        gc.collect()                               # the engine's loop has it off, and loading leaves cycles behind
+
     def _answer(self, k: int, body: Prepare) -> None:
         """Stage, and say on the board how it went."""
         bundle = self._staging.stage(body.version, body.manifest)
@@ -87,8 +93,7 @@ class Housekeeper:
         try:
             if isinstance(bundle, TocsinError):
                 raise bundle
-            for part in list(self._parts.values()):
-                check_instruments(bundle.manifest, counted(part.settings, part.rules))
+            check_instruments(bundle.manifest, counted_now(self._log, self._controls))
         except TocsinError as error:
             answer = Answer(self._name, "refused", error.code, str(error.args[0]))
             self._tell(f"bundle {body.version} is refused: {error}")
@@ -128,16 +133,19 @@ class Housekeeper:
                 self.over.pop(number, None)
                 continue
             holds = retention.held(posts, number)
-            before = retention.floor(holds.values())
-            if before <= extent.first:
-                holder = min(holds, key=lambda name: holds[name], default="nobody")
-                if number not in self.over:
-                    self._tell(f"partition {number} takes {extent.bytes / 1e6:,.0f} MB, more than its share, and can't be "
-                               f"trimmed: {holder} still needs it")
-                self.over[number] = holder
-                continue
-            self.over.pop(number, None)
             try:
-                self._log.trim(number, part.epoch, before, min(wanted, TRIM_MOST))
+                gone = self._log.trim(number, part.epoch, retention.floor(holds.values()), min(wanted, TRIM_MOST))
             except OwnershipLost:
                 return                             # the loop hears of it too, and ends
+            if any(gone):
+                self.over.pop(number, None)
+                if wanted > TRIM_MOST or gone.published:
+                    self._next_slow = 0            # there may be more than goes at once: look again in the next round
+            elif retention.stuck(extent, wanted):
+                self._tell_over(number, extent, min(holds, key=lambda name: holds[name], default="nobody"))
+
+    def _tell_over(self, number: int, extent: Extent, holder: str) -> None:
+        if number not in self.over:
+            self._tell(f"partition {number} takes {extent.bytes / 1e6:,.3g} MB, more than its share, and can't be trimmed: "
+                       f"{holder} still needs it")
+        self.over[number] = holder

@@ -66,13 +66,12 @@ def run(
                 workers.submit(part.cut())                              # what came before keeps what it was cut under
                 try:
                     change = follower.follow(event.entry, part.followed)    # None: repeated, overtaken, or not ours
-                except InputRefused as error:
-                    part.refuse(Refused(Position(event.entry.cursor, 0), Code.CONTROL, event.entry.payload))
-                    see.control_refused(event.partition, error)
-                else:
                     if change:
                         part.follow(change)
                         see.followed(event.partition, event.entry.cursor, change.control.k, change.version)
+                except InputRefused as error:
+                    part.refuse(Refused(Position(event.entry.cursor, 0), Code.CONTROL, event.entry.payload))
+                    see.control_refused(event.partition, error)
                 part.passed(event.entry.cursor)
 
             case Answered(batch=batch) if part and part.epoch == batch.epoch:   # in log order per partition

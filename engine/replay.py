@@ -21,7 +21,6 @@ from .registry.bundle import Bundle
 from .registry.controls import read_controls
 from .registry.follow import Change, Follower, Following, staging_of
 from .registry.rollout import Activate, Control
-from .registry.settings import base_instruments
 from .registry.store import Registry
 from .transports.base import Extent, Log, Topic
 from .transports.memory import MemoryLog
@@ -61,8 +60,8 @@ class RowsLog(MemoryLog):
     the file's own rows.
     """
 
-    def __init__(self, ticks: TickBatch, step: int, start_row: int, deployment: str) -> None:
-        super().__init__(1, deployment)
+    def __init__(self, ticks: TickBatch, step: int, start_row: int, deployment: str, rules: Instruments) -> None:
+        super().__init__(1, deployment, rules=rules)
         self._ticks = ticks
         self._step = step
         self._start = start_row
@@ -92,15 +91,14 @@ def replay(
     only fill the state. Raises ModelRefused, InputRefused.
     """
     start_row = first_row(ticks, start) if start is not None else 0
-    log = RowsLog(ticks, batch, start_row, deployment)
-    return _run(log, FixedBundle(bundle), rules, 1, batch)
+    return _run(RowsLog(ticks, batch, start_row, deployment, rules), FixedBundle(bundle), 1, batch)
 
 
 class Shadow(MemoryLog):
     """Another log's ticks and control records as they are now; what is published stays in here."""
 
     def __init__(self, source: Log) -> None:
-        super().__init__(source.partitions, source.deployment, source.identity)
+        super().__init__(source.partitions, source.deployment, source.identity, rules=source.rules)
         self._source = source
         self._end = {partition: source.extent(partition).last for partition in range(source.partitions)}
 
@@ -119,11 +117,19 @@ class Shadow(MemoryLog):
         return self._source.format(cursor)
 
 
-def replay_log(source: Log, registry: Registry, rules: Instruments, *, batch: int = 4096) -> Replayed:
+def replay_log(source: Log, registry: Registry, *, batch: int = 4096) -> Replayed:
     """What the engines of the log's deployment publish for it, from its first record to its present end.
 
-    rules: how prices are counted if the log names no bundle. Raises TransportUnreachable `trimmed`, ModelRefused.
+    Raises TransportUnreachable `trimmed`, also where that happens meanwhile, and ModelRefused.
     """
+    _check_whole(source)
+    controls = read_controls(source, registry.public_key())
+    done = _run(Shadow(source), Follower(controls, staging_of(registry)), READ, batch)
+    _check_whole(source)
+    return done
+
+
+def _check_whole(source: Log) -> None:
     for partition in range(source.partitions):
         extent = source.extent(partition)
         if extent.kept < extent.appended:
@@ -131,20 +137,16 @@ def replay_log(source: Log, registry: Registry, rules: Instruments, *, batch: in
                 "trimmed", f"partition {partition} of {source.url} starts with its record {extent.appended - extent.kept:,}: "
                 "what was before is forgotten", hint="[log] keep_mb says how much a log keeps; set it before ticks flow",
             )
-    log = Shadow(source)
-    controls = read_controls(source, registry.public_key())
-    follower = Follower(controls, staging_of(registry))
-    return _run(log, follower, base_instruments(controls, registry, rules), READ, batch)
 
 
-def _run(log: MemoryLog, follower: Following, rules: Instruments, read: int, batch: int) -> Replayed:
+def _run(log: MemoryLog, follower: Following, read: int, batch: int) -> Replayed:
     workers, seen = InlineWorkers(), Observer()
     checkpoints = Checkpoints(log, lambda: 0)
     inbox = Inbox(log, workers, "replay", stop=lambda: False, read=read, live=False)
 
     def granted(event: Granted) -> Partition:
         inbox.seek(event.partition, START)
-        return take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda: rules, lambda number: None)
+        return take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda number: None)
 
     run(inbox, log, workers, checkpoints, follower, granted, seen, batch)
     return Replayed(_all(log, Topic.SIGNALS), _all(log, Topic.REJECTS), seen)

@@ -19,7 +19,8 @@ from engine.feeds.send import Pace, send
 from engine.instruments import Instruments
 from engine.manifest import Golden, Policy
 from engine.registry import Registry, signing
-from engine.registry.rollout import Activate
+from engine.registry.append import change
+from engine.registry.rollout import Activate, Body
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.scalar import ForestRuntime
 from engine.transports import create_log
@@ -71,13 +72,14 @@ def publish_speaking(
 class Site:
     """A folder with keys and a registry, and a log in an embedded server."""
 
-    def __init__(self, folder: Path, redis: Path, partitions: int = PARTITIONS) -> None:
+    def __init__(self, folder: Path, redis: Path, rules: Instruments | None = None) -> None:
+        """rules: as its log counts from the first tick on."""
         self.folder = folder
         private, public = signing.generate(folder / "keys")
         self.private = signing.load_private(private)
         self.registry = Registry(folder / "registry", public)
         self.url = f"redis+embedded://{redis}"
-        self.log = create_log(self.url, partitions)
+        self.log = create_log(self.url, PARTITIONS, rules or Instruments())
 
     def config(self, file: str | None = None, **changes: object) -> Config:
         """`engine__batch=7` is [engine] batch = 7."""
@@ -94,6 +96,10 @@ class Site:
     def activation(self, version: str) -> Activate:
         """Its body."""
         return Activate(version, self.registry.read(version).digest)
+
+    def change(self, body: Body) -> dict[int, Cursor]:
+        """Write a record and its copies, whatever speaks against it; where they stand."""
+        return change(self.log, self.registry, self.private, lambda seen: body, "ann", "")[1]
 
     def send(self, batch: TickBatch, rate: float | None = None) -> None:
         send(self.log, batch, Pace(rate=rate), 1, lambda: False)

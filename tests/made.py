@@ -8,14 +8,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine.features import FeatureSet
 from engine.instruments import Instrument, Instruments
 from engine.manifest import Policy
+from engine.registry.append import append
 from engine.registry.bundle import Bundle
+from engine.registry.controls import read_controls
+from engine.registry.rollout import Body
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
 from engine.runtimes.forest.scalar import ForestRuntime
+from engine.transports.base import Log
 from engine.types import TickBatch
 from engine.warmup import made_bundle
 
@@ -90,3 +95,11 @@ def speaking_forest(seed: int = 1) -> Forest:
         value=np.stack([-lean, lean], axis=1).reshape(-1, 1), base=np.zeros(3),
         slope_start=np.zeros(0, np.int32), slope_feature=np.zeros(0, np.int32), slope=np.zeros(0), fallback=np.zeros(0),
     )
+
+
+def write(log: Log, private: Ed25519PrivateKey, body: Body) -> tuple[int, bytes]:
+    """A control record at the next free place of `models`, copied nowhere; the place and the record."""
+    controls = read_controls(log, private.public_key())
+    k = append(log, controls, private, lambda seen: body, "ann", "")
+    controls.refresh()
+    return k, controls.payload(k)

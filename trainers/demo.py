@@ -31,7 +31,7 @@ from engine.manifest import Moments
 from engine.registry import signing
 from engine.registry.activate import activate
 from engine.registry.decisions import FAILED, Decision, decision
-from engine.registry.store import Registry
+from engine.registry.store import CHAMPION, Registry
 from engine.replay import first_row, replay_log
 from engine.stopping import Stop
 from engine.terminal import answer_json, note, whoever
@@ -43,7 +43,7 @@ from engine.wire.records import Signal, canonical, signal_decoder
 from .demo_screen import Screen
 from .pipeline import Trained, train
 from .progress import Bars
-from .training import CHAMPION, start_fits
+from .training import start_fits
 
 FEWEST, MOST = 100_000, 600_000
 """Rows of a file the demo picks by itself."""
@@ -91,7 +91,7 @@ def demo(
 
         signing.generate(folder / "keys")
         private = signing.load_private(folder / "keys/private.pem")
-        log = open_log(url, create=config.log.partitions)
+        log = open_log(url, create=config.log.partitions, rules=rules)
         stack.callback(log.close)
         send(log, first, Pace(), FRAME, stop)
         engine = stack.enter_context(_Process(folder, url, "run", "engine", "--json"))
@@ -123,7 +123,7 @@ def demo(
         feeder.finish()
         again = second_training.decision or second_training.missing()
 
-        expected = replay_log(log, registry, rules).signals
+        expected = replay_log(log, registry).signals
         published.read_until(len(expected), PATIENCE_S, meanwhile)
         counts = engine.finish()
         screen.close()

@@ -15,6 +15,7 @@ doesn't exist yet, one that lies inside another's range exists no more. So a wri
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from urllib.parse import quote
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import InputRefused
 from engine.eventtime import VERDICTS
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
+
+log = logging.getLogger("tocsin")
 
 FORMAT = 1
 DAY_NS = 86_400_000_000_000
@@ -216,21 +220,39 @@ class Lake:
 
     def read(
         self, symbols: Iterable[str] | None = None, start: int = 0, end: int = FOREVER,
-        upto: Mapping[int, Cursor] | None = None, verdicts: Sequence[str] = (TAKEN,),
+        upto: Mapping[int, Cursor] | None = None, verdicts: Sequence[str] = (TAKEN,), cut: bool = False,
     ) -> TickBatch:
         """Ticks with start ≤ ts < end in the order of ts; those of one stamp stand as in the log.
 
         symbols: default all. upto: only records at or before a partition's cursor, so that the same ticks can be read
         again later. verdicts: of OUTCOMES; all of them give the refused ones too. Columns major, minor, ordinal say
-        where in the log a row stood. Raises InputRefused `no_lake`, `lake_format`, `lake_symbol`, `instrument_changed`.
+        where in the log a row stood. cut: where settings made a symbol's points coarser, begin after its last tick that
+        isn't whole in today's, and say so in the log, instead of raising `instrument_changed`. Raises InputRefused
+        `no_lake`, `lake_format`, `lake_symbol`, `instrument_changed`.
         """
-        return TickBatch.concat(list(self.batches(symbols, start, end, upto, verdicts)))
+        if not cut:
+            return TickBatch.concat(list(self.batches(symbols, start, end, upto, verdicts)))
+        days = list(self._days(symbols, start, end, upto, verdicts))
+        finer = np.concatenate([np.zeros(0, bool), *(finer for _, finer in days)])
+        return _cut(TickBatch.concat([ticks for ticks, _ in days]), finer)
 
     def batches(
         self, symbols: Iterable[str] | None = None, start: int = 0, end: int = FOREVER,
         upto: Mapping[int, Cursor] | None = None, verdicts: Sequence[str] = (TAKEN,),
     ) -> Iterator[TickBatch]:
         """As `read`, a batch per UTC day: no more than a day is in memory."""
+        for ticks, finer in self._days(symbols, start, end, upto, verdicts):
+            if finer.any():
+                raise InputRefused(
+                    "instrument_changed", f"{ticks.symbol(int(np.argmax(finer)))} was counted in finer points before",
+                    hint="read from the day on which the settings changed, or with cut=True",
+                )
+            yield ticks
+
+    def _days(
+        self, symbols: Iterable[str] | None, start: int, end: int, upto: Mapping[int, Cursor] | None, verdicts: Sequence[str]
+    ) -> Iterator[tuple[TickBatch, NDArray[np.bool_]]]:
+        """A batch per UTC day, and which of its rows aren't whole in today's points."""
         commit = self.commit()
         limits = {p: min(part.cursor, (upto or {}).get(p, part.cursor)) for p, part in enumerate(commit.parts)}
         known = _instruments(commit)
@@ -354,10 +376,11 @@ def _ticks(
     ]).sort("ts", *LOG_ORDER).collect()
 
 
-def _batch(frame: pl.DataFrame, instruments: list[Instrument]) -> TickBatch:
-    """Rows to ticks, all of a symbol in its instrument's points."""
+def _batch(frame: pl.DataFrame, instruments: list[Instrument]) -> tuple[TickBatch, NDArray[np.bool_]]:
+    """Rows to ticks, all of a symbol in its instrument's points, rounded down where they are finer; and where they are."""
+    finer = np.zeros(frame.height, bool)
     if not frame.height:
-        return TickBatch(instruments, **{name: np.zeros(0, np.int64) for name in ("sid", "ts", "bid", "ask")})
+        return TickBatch(instruments, **{name: np.zeros(0, np.int64) for name in ("sid", "ts", "bid", "ask")}), finer
     columns = {name: frame[name].to_numpy().astype(np.int64) for name in frame.columns}
     sid = columns["sid"]
     for scale, names in (("scale", ("bid", "ask")), ("size_scale", ("bid_size", "ask_size"))):
@@ -365,12 +388,18 @@ def _batch(frame: pl.DataFrame, instruments: list[Instrument]) -> TickBatch:
         if shift.any():
             up, down = 10 ** np.maximum(shift, 0), 10 ** np.maximum(-shift, 0)
             for name in names:
-                if (columns[name] % down).any():
-                    row = int(np.argmax(columns[name] % down != 0))
-                    raise InputRefused(
-                        "instrument_changed", f"{instruments[sid[row]].symbol} was counted in finer points before",
-                        hint="read from the day on which the settings changed",
-                    )
+                finer |= columns[name] % down != 0
                 columns[name] = columns[name] * up // down
     del columns["partition"]
-    return TickBatch(instruments, **columns)
+    return TickBatch(instruments, **columns), finer
+
+
+def _cut(ticks: TickBatch, finer: NDArray[np.bool_]) -> TickBatch:
+    """Of each symbol what is stamped after its last finer row."""
+    kept = np.ones(len(ticks), bool)
+    for sid in np.unique(ticks.sid[finer]).tolist():
+        last = ticks.ts[finer & (ticks.sid == sid)].max()
+        kept &= (ticks.sid != sid) | (ticks.ts > last)
+        log.warning("%s is read from after %sZ on: until then its prices were finer than the points they are counted in now",
+                    ticks.instruments[sid].symbol, np.datetime64(int(last), "ns"))
+    return ticks if kept.all() else ticks[kept]

@@ -194,7 +194,7 @@ class Writer:
 
     def _sweep(self) -> None:
         """Remove what a killed writer left: unfinished files, segments after the commit, segments inside others."""
-        for folder in _folders(self.folder):
+        for folder in list(_folders(self.folder)):
             for temp in folder.glob(".*.tmp"):
                 os.unlink(temp)
             written = list(segments_in(folder))
@@ -205,11 +205,20 @@ class Writer:
                 os.unlink(segment.path)
             for segment in kept:
                 self._add(segment, segment.path.stat().st_size)
+            if not kept:
+                _remove_empty(folder)
+        for home in list((self.folder / TICKS).glob("*/")):
+            _remove_empty(home)
 
     def _remove_days(self, days: list[str]) -> None:
         for segment in [s for s in self._sizes if s.folder.name in days]:
             os.unlink(segment.path)
             self._drop(segment)
+        for folder in [folder for folder, segments in self._index.items() if not segments]:
+            del self._index[folder]
+            _remove_empty(folder)
+            if folder.parent.parent == self.folder / TICKS:
+                _remove_empty(folder.parent)
 
     # ---- what there is
 
@@ -237,6 +246,12 @@ def _folders(folder: Path) -> Iterator[Path]:
     """Every folder that may hold segments."""
     for table in TABLES:
         yield from (folder / table).glob("*/*/" if table == TICKS else "*/")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Only if nothing is in it; to a reader a folder that is gone is an empty one."""
+    if not os.listdir(folder):
+        os.rmdir(folder)
 
 
 def _lock(folder: Path) -> int:

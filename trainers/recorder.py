@@ -29,7 +29,7 @@ from engine.partition.checkpoint import CheckpointManifest
 from engine.partition.retention import HOLDS, hold
 from engine.registry.controls import Controls, read_controls
 from engine.registry.rollout import Settings
-from engine.registry.settings import base_instruments, counted
+from engine.registry.settings import counted, counted_now
 from engine.registry.store import Registry
 from engine.transports import open_log
 from engine.transports.base import Log
@@ -76,6 +76,12 @@ class _Partition:
         """With the append stamp of its record."""
         self.controls: list[Entry] = []
 
+    def count(self, rules: Instruments) -> None:
+        """From here on so; a symbol that is counted otherwise than before starts anew, as in the engine."""
+        self.rules = rules
+        for sid in self.symbols.recount(rules):
+            self.event_time.rows.clear(sid)
+
     def state(self) -> Part:
         self.event_time.rows.ensure(len(self.symbols))
         clocks = [self.event_time.rows.snapshot(sid).rstrip(b"\0") for sid in range(len(self.symbols))]
@@ -102,6 +108,10 @@ class Recorder:
         kept = self.writer.commit
         self._base = Instruments.from_dict(kept.base)
         self._parts = [_Partition(number, part) for number, part in enumerate(kept.parts)]
+        for part in self._parts:
+            if not self._whole(part):              # a copy of the settings may be gone with what was trimmed
+                controls.refresh()
+                part.count(counted_now(source, controls))
         self._newest = kept.newest
         self._waiting_rows = self._waiting_bytes = 0
         self._commits = self._records = 0
@@ -185,9 +195,7 @@ class Recorder:
             return
         part.followed[control.verb] = control.k
         if isinstance(control.body, Settings):
-            part.rules = counted(control.body, self._base)
-            for sid in part.symbols.recount(part.rules):
-                part.event_time.rows.clear(sid)    # a symbol counted otherwise starts anew, as in the engine
+            part.count(counted(control.body, self._base))
 
     # ---- into the lake
 
@@ -239,16 +247,18 @@ class Recorder:
                 return [(*manifest.cursor, n, today, self._log.deployment, *item) for n, item in enumerate(kept)]
         return []
 
-    def _gap(self, part: _Partition) -> Gap | None:
+    def _whole(self, part: _Partition) -> bool:
         """Whether the log held everything between the last commit and now: the record at that commit's cursor says so."""
-        extent = self._log.extent(part.number)
         if part.committed == START:
-            whole = extent.kept == extent.appended
-        else:
-            whole = self._log.entry(part.number, part.committed) is not None
-        if whole:
+            extent = self._log.extent(part.number)
+            return extent.kept == extent.appended
+        return self._log.entry(part.number, part.committed) is not None
+
+    def _gap(self, part: _Partition) -> Gap | None:
+        """What the log forgot before it was recorded."""
+        if self._whole(part):
             return None
-        gap = Gap(part.number, part.committed, max(part.committed, extent.first))
+        gap = Gap(part.number, part.committed, max(part.committed, self._log.extent(part.number).first))
         log.error(
             "partition %d: the log no longer holds the record at %s, where the lake ended, and begins at %s now; ticks may "
             "be missing in the lake there", gap.partition, self._log.format(gap.after), self._log.format(gap.before),
@@ -333,11 +343,11 @@ def record(config: Config, stop: Callable[[], bool], hurry: Callable[[], bool]) 
     Raises what `Recorder` raises, and UsageError where there is no public key to check control records with.
     """
     registry = Registry(config.registry_path, config.trust_path)
-    source = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+    source = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
     try:
         controls = read_controls(source, registry.public_key())
         recorder = Recorder(
-            source, config.lake_path, controls, lambda: base_instruments(controls, registry, config.rules()),
+            source, config.lake_path, controls, lambda: source.rules,
             config.lake.quota_gb * 1e9,
         )
         try:

@@ -15,12 +15,13 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from ctypes import c_uint64
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Any
 
+from engine import clock
 from engine.config import Config
 from engine.errors import TocsinError
 from engine.registry import decisions, signing
@@ -46,6 +47,8 @@ ROUND_S = 0.1
 LOOK_S = 1.0
 TOO_OFTEN, WITHIN_S = 4, 60.0
 """A recorder that dies so many times within so long isn't started again."""
+QUIET_S, HANG_S = 15.0, 60.0
+"""A recorder says every ten seconds how far it is: after so long without a word it counts as behind, then as dead."""
 RETRY_S = 60.0
 """After a training that found too few events the next comes no later than this."""
 TRAIN_NOW = "train-now"
@@ -67,19 +70,21 @@ class Service:
         self.private = signing.load_private(config.keys_path / signing.PRIVATE)
         self.registry.check_pair(self.private)
         self._next = schedule(config.trainer.every)
-        self.log: Log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
-        check_file(config.rules(), read_controls(self.log, self.registry.public_key()), self.registry)
+        self.log: Log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
+        check_file(config.rules(), self.log, read_controls(self.log, self.registry.public_key()))
         self.training: _Child | None = None
         self.recorder: _Child | None = None
-        self._hurry = multiprocessing.get_context("spawn").Event()
+        self._hurry = _Hurry()
         self._trigger = self._asked_by = ""
         self._next_look = 0.0
+        self._said_at = 0
         self._deaths: deque[float] = deque(maxlen=TOO_OFTEN)
 
     def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
         """Until `stop` says so. Raises TocsinError `recorder_died` when the recorder can't be kept alive."""
         signal.signal(signal.SIGUSR1, self._asked)
-        complete(self.log, self.registry.public_key())         # whoever trained before us may have died half way
+        # whoever trained before us may have died half way
+        complete(self.log, read_controls(self.log, self.registry.public_key()))
         last = self._last_start()
         due = self._next(last, datetime.now(UTC))
         exporter = serve(
@@ -89,8 +94,8 @@ class Service:
         try:
             while not stop():
                 self.seen.turned()
-                self._keep_recording()
                 self._look()
+                self._keep_recording()
                 now = datetime.now(UTC)
                 trigger = self._due(due, now)
                 if trigger and self.training is None:
@@ -130,9 +135,12 @@ class Service:
         return trigger or ("schedule" if due is not None and now >= due else "")
 
     def _last_start(self) -> datetime | None:
-        """When the last training of this registry began, as far as its decisions tell."""
-        kept = [decisions.decision(self.registry, about) for about in (*self.registry.versions()[-1:], decisions.FAILED)]
-        return max((datetime.fromisoformat(found.at) for found in kept if found), default=None)
+        """When this deployment's last training began, as far as the registry's decisions tell."""
+        kept = [decisions.decision(self.registry, about) for about in (*self.registry.versions(), decisions.FAILED)]
+        return max((
+            datetime.fromisoformat(found.at) - timedelta(seconds=found.seconds)
+            for found in kept if found and found.deployment == self.config.log.deployment
+        ), default=None)
 
     def _trained(self, outcome: _Outcome, seconds: float, due: datetime | None) -> datetime | None:
         """Say what became of a training; when the next is due."""
@@ -170,7 +178,10 @@ class Service:
         if status:
             self.seen.recorded = Counter(status.verdicts)
             self.seen.lake_bytes = status.bytes
-            self.seen.recorder_lag_s = status.lag_s
+            self.seen.recorder_lag_s = status.lag_s + max(0.0, (clock.wall_ns() - status.at) / 1e9 - QUIET_S)
+            if self.recorder and status.at != self._said_at:
+                self._said_at = status.at
+                self.recorder.heard()
 
     # ---- the recorder
 
@@ -180,6 +191,9 @@ class Service:
             return
         outcome = self.recorder.outcome()
         if outcome is None:
+            if self.recorder.silent_s > HANG_S:
+                log.error("the recorder has said nothing for %.0f s: it is killed", self.recorder.silent_s)
+                self.recorder.kill()
             return
         self.recorder = None
         self._deaths.append(time.monotonic())
@@ -187,6 +201,23 @@ class Service:
             raise TocsinError("recorder_died", f"the recorder can't be kept alive: {outcome.error}",
                               hint="mend what it names; it goes on from its last commit, and no tick is trimmed meanwhile")
         log.error("the recorder died (%s); it is started again", outcome.error)
+
+
+class _Hurry:
+    """`ask` in one process makes `asked` true once in another. No lock, so that both may be killed at any moment."""
+
+    def __init__(self) -> None:
+        self._asks = multiprocessing.get_context("spawn").RawValue(c_uint64)
+        self._heard = 0
+
+    def ask(self) -> None:
+        """One process at a time."""
+        self._asks.value += 1
+
+    def asked(self) -> bool:
+        """Whether anybody did since the last call."""
+        heard, self._heard = self._heard, self._asks.value
+        return heard != self._heard
 
 
 class _Outcome:
@@ -217,7 +248,7 @@ class _Child:
 
     def __init__(self, target: Callable[..., None], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
-        self._start = time.monotonic()
+        self._start = self._heard = time.monotonic()
         self._pipe, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=target, args=(theirs, *args))
         self._process.start()
@@ -232,6 +263,15 @@ class _Child:
         """Since it was started."""
         return time.monotonic() - self._start
 
+    @property
+    def silent_s(self) -> float:
+        """Since it was started, or last `heard` of."""
+        return time.monotonic() - self._heard
+
+    def heard(self) -> None:
+        """It just showed that it lives."""
+        self._heard = time.monotonic()
+
     def outcome(self) -> _Outcome | None:
         """How it ended, None while it runs."""
         if self._process.is_alive() and not self._pipe.poll():
@@ -245,6 +285,11 @@ class _Child:
             return _Outcome(None, f"its process {how}", died=True)
         self._process.join()
         return _Outcome(**said)
+
+    def kill(self) -> None:
+        """Without asking; `outcome` tells when it is gone."""
+        self._process.kill()
+        self.heard()
 
     def end(self) -> None:
         """Ask it to stop, and end it if it doesn't."""
@@ -264,19 +309,13 @@ def _begin(as_json: bool) -> Callable[[], bool]:
     return asked.is_set
 
 
-def _record(pipe: Connection, as_json: bool, config: Config, asked: Event) -> None:
-    """The recorder's process. asked: set by whoever wants what was read to be in files now."""
+def _record(pipe: Connection, as_json: bool, config: Config, hurry: _Hurry) -> None:
+    """The recorder's process. hurry: asked by whoever wants what was read to be in files now."""
     stop = _begin(as_json)
     from .recorder import record
 
-    def hurry() -> bool:
-        if asked.is_set():
-            asked.clear()
-            return True
-        return False
-
     try:
-        record(config, stop, hurry)
+        record(config, stop, hurry.asked)
     except TocsinError as error:
         pipe.send({"decision": None, "error": str(error), "fatal": error.code not in _PASSING})
     except Exception as error:
@@ -287,12 +326,12 @@ _PASSING = ("loading", "timeout", "unreachable")
 """Errors of a recorder that may be gone at its next start."""
 
 
-def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry: Event) -> None:
+def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry: _Hurry) -> None:
     """A training's process. hurry: has the recorder put what it read into files."""
     _begin(as_json)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        pipe.send({"decision": _train_once(config, trigger, hurry.set), "error": ""})
+        pipe.send({"decision": _train_once(config, trigger, hurry.ask), "error": ""})
     except TocsinError as error:
         pipe.send({"decision": None, "error": str(error), "too_little": error.code in ("no_events", "too_few_events")})
     except Exception as error:
@@ -314,16 +353,16 @@ def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Deci
     source = open_log(config.url, deployment=config.log.deployment)
     try:
         ticks, rules = ticks_of_log(source, registry, config, want.days, hurry)
-        _, decision = train_and_decide(
-            ticks, registry, _private(config), rules, fits, Moments(kind=want.moments), lambda stage, done, total: None,
-            log=source, deployment=config.log.deployment, rule=want.activate, trigger=trigger, tell=log.info,
-        )
-        controls = read_controls(source, registry.public_key())
-        gone = prune(
-            registry, config.registry.keep, needed_by(source, controls, lambda kept: oldest_k(kept, Activate.verb))
-        )
-        if gone:
-            log.info("removed bundles %s: more than [registry] keep = %d", ", ".join(gone), config.registry.keep)
+        try:
+            _, decision = train_and_decide(
+                ticks, registry, _private(config), rules, fits, Moments(kind=want.moments), lambda stage, done, total: None,
+                log=source, deployment=config.log.deployment, rule=want.activate, trigger=trigger, tell=log.info,
+            )
+        finally:                                   # a bundle that was made and couldn't be activated is one more, too
+            controls = read_controls(source, registry.public_key())
+            gone = prune(registry, config.registry.keep, needed_by(controls, oldest_k(source, Activate.verb)))
+            if gone:
+                log.info("removed bundles %s: more than [registry] keep = %d", ", ".join(gone), config.registry.keep)
     finally:
         for fit in fits:
             fit.stop()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from engine import clock
-from engine.arguments import column_map
 from engine.config import Config
 from engine.eventtime import EventTime
-from engine.files import read_ticks
 from engine.instruments import Instruments, SymbolTable
 from engine.registry.controls import read_controls
-from engine.registry.settings import base_instruments, counted, in_force
+from engine.registry.settings import counted_now
 from engine.registry.store import Registry
 from engine.transports.base import Log
 from engine.types import START, Kind, TickBatch
@@ -30,12 +28,6 @@ LOOK_S = 0.05
 DAY_NS = 86_400_000_000_000
 
 
-def ticks_of_files(files: Sequence[str], config: Config, columns: str | None) -> tuple[TickBatch, Instruments]:
-    """Ticks in order of time and how they are counted. Raises InputRefused."""
-    rules = config.rules()
-    return read_ticks(files, rules, columns=column_map(columns)), rules
-
-
 def ticks_of_log(
     log: Log, registry: Registry, config: Config, days: float, hurry: Callable[[], None] = lambda: None
 ) -> tuple[TickBatch, Instruments]:
@@ -45,11 +37,11 @@ def ticks_of_log(
     before the newest tick; 0: all. hurry: has the lake's recorder commit at once, where it can be reached.
     """
     controls = read_controls(log, registry.public_key())
-    rules = counted(in_force(controls), base_instruments(controls, registry, config.rules()))
+    rules = counted_now(log, controls)
     span = int(days * DAY_NS)
     commit = _recorded(log, config.lake_path, hurry)
     if commit is not None and commit.newest:
-        return Lake(config.lake_path).read(start=commit.newest - span if span else 0), rules
+        return Lake(config.lake_path).read(start=commit.newest - span if span else 0, cut=True), rules
     ticks = _admitted(log, rules)
     if span and len(ticks):
         ticks = ticks[ticks.ts >= ticks.ts.max() - span]
@@ -73,13 +65,15 @@ def _recorded(log: Log, folder: Path, hurry: Callable[[], None]) -> Commit | Non
 
 
 def _admitted(log: Log, rules: Instruments) -> TickBatch:
-    """What the log holds, judged as the engine judges it, all partitions merged by time."""
-    table, judges, cursors = SymbolTable(rules), EventTime(), dict.fromkeys(range(log.partitions), START)
+    """What the log holds now, judged as the engine judges it, all partitions merged by time."""
+    ends = {partition: log.extent(partition).last for partition in range(log.partitions)}
+    table, judges, cursors = SymbolTable(rules), EventTime(), dict.fromkeys(ends, START)
     batches = []
-    while found := log.read(cursors, READ):
+    while (left := {p: cursor for p, cursor in cursors.items() if cursor < ends[p]}) and (found := log.read(left, READ)):
         for partition, entries in found.items():
             cursors[partition] = entries[-1].cursor
-            ticks, _ = decode([entry for entry in entries if entry.kind is not Kind.CONTROL], table)
+            wanted = [entry for entry in entries if entry.kind is not Kind.CONTROL and entry.cursor <= ends[partition]]
+            ticks, _ = decode(wanted, table)
             batches.append(ticks[judges.admit(ticks) == 0])
     ticks = TickBatch.concat(batches)
     return ticks[np.argsort(ticks.ts, kind="stable")]

@@ -16,7 +16,7 @@ from engine.registry.activate import activate
 from engine.registry.controls import read_controls
 from engine.registry.decisions import Decision
 from engine.registry.rollout import Activate
-from engine.registry.store import Registry
+from engine.registry.store import CHAMPION, Registry
 from engine.terminal import whoever
 from engine.transports.base import Log
 from engine.types import TickBatch
@@ -28,9 +28,6 @@ from .pipeline import Progress, Trained, train
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-CHAMPION = "champion"
-"""The alias a new log starts with."""
 
 
 def start_fits(experts: str, preset: str, config: Config) -> list[Fit]:
@@ -89,14 +86,13 @@ def _activate(
     version: str, registry: Registry, private: Ed25519PrivateKey, log: Log | None, deployment: str, comment: str,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The control record first, then the alias: the log is the only truth of what answers."""
-    done: dict[str, Any] = {"activated": True}
-    if log is not None:
-        activation = activate(log, registry, private, version, whoever(), comment, tell)
-        done |= {"k": activation.k, "copies": {str(p): log.format(cursor) for p, cursor in activation.copies.items()}}
-    if deployment == MAIN:                     # the alias is where a log starts; paper must not move it for live
-        registry.set_alias(CHAMPION, version)
-    return done
+    if log is None:
+        if deployment == MAIN:
+            registry.set_alias(CHAMPION, version)
+        return {"activated": True}
+    activation = activate(log, registry, private, version, whoever(), comment, tell)
+    copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
+    return {"activated": True, "k": activation.k, "copies": copies}
 
 
 def reason(trained: Trained) -> str:

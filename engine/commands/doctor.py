@@ -166,13 +166,13 @@ def _lake(config: Config) -> Finding:
 
 
 def _bundles(config: Config) -> Finding:
-    from ..registry.store import Registry
+    from ..registry.store import CHAMPION, Registry
 
     registry = Registry(config.registry_path, config.trust_path)
     versions = registry.versions()
     if not versions:
         return Finding("bundles", "note", f"none in {registry.folder}", "tocsin train --ticks FILE, or tocsin demo")
-    champion = registry.aliases().get("champion", "none")
+    champion = registry.aliases().get(CHAMPION, "none")
     return Finding("bundles", "ok", f"{len(versions)} in {registry.folder}, champion {champion}", "")
 
 

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if not 1 <= args.frame <= MAX_ROWS:
         raise UsageError("frame", f"--frame {args.frame}: 1 to {MAX_ROWS}", hint="leave it out for JSON")
     stop = Stop()
-    log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+    log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
     try:
         ticks = TickBatch.concat(list(feed.batches()))           # both sources end; one pace for all of it
         if args.source == "sim":

@@ -26,7 +26,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
         raise UsageError("log_release", f"log {args.what} takes {'a hold' if args.what == 'release' else 'no hold'}",
                          hint="tocsin log info names the holds")
     if args.what == "create":
-        log = create_log(config.url, config.log.partitions if args.partitions is None else args.partitions)
+        partitions = config.log.partitions if args.partitions is None else args.partitions
+        log = create_log(config.url, partitions, config.rules())
     else:
         log = open_log(config.url, deployment=config.log.deployment)
     try:

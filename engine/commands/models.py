@@ -9,17 +9,16 @@ from typing import Any
 
 import msgspec
 
-from ..config import MAIN, Config
+from ..config import Config
 from ..errors import TocsinError, UsageError
 from ..registry import signing
 from ..registry.decisions import FAILED, Decision, decision
-from ..registry.store import Registry
+from ..registry.store import CHAMPION, Registry
 from ..terminal import note, whoever
 
 HELP = "list, show, verify and activate the bundles of a registry; make its key pair"
 EXAMPLE = "tocsin models activate 3 --transport redis+embedded://.tocsin/log --comment 'less sure, but calmer'"
 
-CHAMPION = "champion"
 """The alias a new log starts with."""
 
 _WITH_VERSION = ("show", "verify", "activate")
@@ -135,23 +134,18 @@ def _verify(registry: Registry, name: str) -> tuple[dict[str, Any], str]:
 
 
 def _activate(registry: Registry, name: str, comment: str, config: Config) -> tuple[dict[str, Any], str]:
-    """Write the control record, then let the alias follow, so that a new log starts where this one is."""
     from ..registry.activate import activate
-    from ..registry.bundle import load_bundle
     from ..transports import open_log
 
     if not comment.isprintable():
         raise UsageError("comment", "the comment has characters that can't be printed", hint="one line of plain text")
     private = signing.load_private(config.keys_path / signing.PRIVATE)
-    bundle = load_bundle(registry, name)
     log = open_log(config.url, deployment=config.log.deployment)
     try:
-        activation = activate(log, registry, private, bundle.version, by=whoever(), comment=comment, tell=note)
+        activation = activate(log, registry, private, name, by=whoever(), comment=comment, tell=note)
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()
-    if config.log.deployment == MAIN:          # the alias is where a log starts; paper must not move it for live
-        registry.set_alias(CHAMPION, activation.version)
     text = (
         f"bundle {activation.version} answers in deployment {config.log.deployment} from these places on"
         f" (control record {activation.k}):\n"

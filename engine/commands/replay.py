@@ -62,12 +62,14 @@ def run(args: argparse.Namespace, config: Config) -> int:
 def _of_files(args: argparse.Namespace, config: Config) -> tuple[Replayed, str]:
     from ..files import read_ticks
     from ..instruments import Instruments
-    from ..registry.follow import load_for_files
-    from ..registry.store import Registry
+    from ..registry.bundle import check_instruments
+    from ..registry.follow import load_for_engine
+    from ..registry.store import CHAMPION, Registry
     from ..replay import replay
 
-    named = config.rules() if config.instruments else None
-    bundle = load_for_files(Registry(config.registry_path, config.trust_path), args.bundle or "champion", named)
+    bundle = load_for_engine(Registry(config.registry_path, config.trust_path), args.bundle or CHAMPION)
+    if config.instruments:
+        check_instruments(bundle.manifest, config.rules())
     rules = Instruments.from_dict(bundle.manifest.instruments)
     ticks = read_ticks(args.files, rules, columns=column_map(args.map))
     if args.end:
@@ -87,7 +89,7 @@ def _of_log(args: argparse.Namespace, config: Config) -> tuple[Replayed, None]:
                          hint="leave out --bundle, --map and other sources")
     log = open_log(args.files[0], deployment=config.log.deployment)
     try:
-        done = replay_log(log, Registry(config.registry_path, config.trust_path), config.rules(), batch=args.batch)
+        done = replay_log(log, Registry(config.registry_path, config.trust_path), batch=args.batch)
     finally:
         log.close()
     start, end = stamp(args.start) if args.start else 0, stamp(args.end) if args.end else 2**63

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     from ..registry import signing
     from ..registry.append import change
-    from ..registry.controls import read_controls
+    from ..registry.controls import Controls, read_controls
     from ..registry.settings import in_force
     from ..registry.store import Registry
     from ..transports import open_log
@@ -41,17 +41,18 @@ def run(args: argparse.Namespace, config: Config) -> int:
     private = signing.load_private(config.keys_path / signing.PRIVATE) if args.action == "set" else None
     log = open_log(config.url, deployment=config.log.deployment)
     try:
-        settings = in_force(read_controls(log, registry.public_key()))
         answer: dict[str, Any] = {}
         if private is not None:
-            settings = _changed(settings, args.changes, config)
-            k, copies = change(log, registry, private, settings, whoever(), args.comment)
+            def changed(controls: Controls) -> Settings:
+                return _changed(in_force(controls), args.changes, config)
+
+            k, copies = change(log, registry, private, changed, whoever(), args.comment)
             answer = {"k": k, "copies": {str(p): log.format(cursor) for p, cursor in copies.items()}}
             note(f"holds in deployment {config.log.deployment} from these places on (control record {k}): "
                  + ", ".join(f"{p}: {cursor}" for p, cursor in answer["copies"].items()))
+        shown = msgspec.to_builtins(in_force(read_controls(log, registry.public_key())))
     finally:
         log.close()
-    shown = msgspec.to_builtins(settings)
     if args.json:
         answer_json(answer | {"settings": shown})
     else:
@@ -72,8 +73,8 @@ def _changed(settings: Settings, changes: list[str], config: Config) -> Settings
                              hint=f"{', '.join(KEYS)}, weights.EXPERT, instruments=file")
         if key == INSTRUMENTS:
             if value not in ("", FILE):
-                raise UsageError("settings_key", f"{text!r}: instruments=file, or instruments= for the first bundle's",
-                                 hint="write them into [instruments] of the configuration file, then instruments=file")
+                raise UsageError("settings_key", f"{text!r}: instruments=file, or instruments= for the log's first ones",
+                                 hint="write them into [instruments] of the file, then instruments=file")
             content[INSTRUMENTS] = config.rules().to_dict() if value else None
         elif value:
             content.setdefault(section, {})[name] = _number(key, value)

@@ -25,7 +25,7 @@ from .batch import MicroBatch
 from .policy import WORDS as POLICY_WORDS
 from .state import Partition
 
-FORMAT = 2
+FORMAT = 3
 
 EVERY_TICKS = 100_000
 EVERY_NS = 10_000_000_000
@@ -58,8 +58,6 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     bundle: tuple[str, str]
     """Version and digest of its manifest, empty before the first activation."""
     settings: Settings
-    rules: dict[str, Any]
-    """How prices are counted where the settings don't say."""
     symbols: list[Symbol]
 
 
@@ -90,10 +88,16 @@ def oldest_cursor(manifests: list[bytes]) -> Cursor:
         return START
 
 
-def oldest_k(manifests: list[bytes], verb: str) -> int:
-    """The lowest k of a verb that one of some checkpoints had followed; 0 if one of them can't be read."""
+def oldest_k(log: Log, verb: str, newest: int = KEPT) -> int:
+    """The lowest k of a verb that one of the log's checkpoints had followed, `newest` of each partition looked at.
+
+    0 if a partition has none, or one can't be read.
+    """
+    manifests = [log.checkpoints(partition)[:newest] for partition in range(log.partitions)]
     try:
-        return min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(verb, 0) for m in manifests), default=0)
+        return min(
+            min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(verb, 0) for m in kept), default=0) for kept in manifests
+        )
     except msgspec.DecodeError:
         return 0
 
@@ -111,7 +115,7 @@ class Checkpoints:
 
     def due(self, part: Partition) -> bool:
         """Whether the next cut should carry an image."""
-        if part.ticks_since_image == 0:
+        if not part.moved:
             return False
         elapsed = self._now_ns() - self._last.setdefault(part.number, self._now_ns())
         return part.ticks_since_image >= EVERY_TICKS or elapsed >= EVERY_NS
@@ -131,7 +135,7 @@ class Checkpoints:
         self._log.unstage(part.number, part.epoch, set().union(*kept))
         manifest = CheckpointManifest(
             FORMAT, self._log.identity, fingerprint(), part.epoch, image.cursor, self._digest(part.number, image.cursor),
-            (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.settings, image.rules.to_dict(),
+            (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.settings,
             [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
         )
         return msgspec.msgpack.encode(manifest)

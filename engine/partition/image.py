@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..instruments import Instrument, Instruments
+from ..instruments import Instrument
 from ..registry.rollout import Settings
 from ..types import Cursor
 
@@ -22,5 +22,3 @@ class Image(NamedTuple):
     bundle: tuple[str, str]
     """Version and digest of the active bundle, empty before the first activation."""
     settings: Settings
-    rules: Instruments
-    """How prices are counted where the settings don't say."""

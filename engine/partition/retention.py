@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from ..transports.base import Extent
-from ..types import Cursor
+from ..types import START, Cursor
 
 HOLDS = "hold."
 """On the board: who still needs ticks. Whoever does posts {partition: cursor} under a name that begins so."""
@@ -25,7 +25,7 @@ def held(posts: Mapping[str, bytes], partition: int) -> dict[str, Cursor]:
         try:
             cursors = msgspec.json.decode(post, type=dict[int, Cursor])
         except msgspec.DecodeError:
-            found[name] = (0, 0)
+            found[name] = START
             continue
         if partition in cursors:
             found[name] = cursors[partition]
@@ -34,7 +34,7 @@ def held(posts: Mapping[str, bytes], partition: int) -> dict[str, Cursor]:
 
 def floor(cursors: Iterable[Cursor]) -> Cursor:
     """Nothing at or after it may be forgotten."""
-    return min(cursors, default=(0, 0))
+    return min(cursors, default=START)
 
 
 def surplus(extent: Extent, keep_bytes: int) -> int:
@@ -42,3 +42,9 @@ def surplus(extent: Extent, keep_bytes: int) -> int:
     if extent.bytes <= keep_bytes or not extent.kept:
         return 0
     return int(extent.kept * (1.0 - keep_bytes / extent.bytes)) + 1
+
+
+def stuck(extent: Extent, wanted: int) -> bool:
+    """Whether nothing forgotten, of so many wanted, means that somebody holds it: storage comes in blocks, so a few may
+    stay. A tenth is more than a few."""
+    return wanted > extent.kept / 10

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import TransportUnreachable
+from ..errors import InputRefused, ModelRefused, TransportUnreachable
 from ..eventtime import VERDICTS, EventTime
 from ..features.featureset import FeatureState, Rows
 from ..features.moments import MomentPicker
@@ -35,7 +35,7 @@ class Partition:
     """One partition under one epoch."""
 
     def __init__(self, number: int, epoch: int, rules: Instruments) -> None:
-        """rules: how prices are counted until settings say otherwise."""
+        """rules: of the log, until settings say otherwise."""
         self.number = number
         self.epoch = epoch
         self.rules = rules
@@ -57,6 +57,8 @@ class Partition:
         self.tail: Position = NOWHERE
         self.past: Iterator[Published] = iter(())
         self.ticks_since_image = 0
+        self.moved = False
+        """Whether ticks, or a change, came since the last image."""
         self._touched = np.zeros(0, np.bool_)
         """Symbols that moved since the last image."""
         self._imaged = 0
@@ -105,6 +107,7 @@ class Partition:
         self.upto = entries[-1].cursor
         self.records += len(entries)
         self.ticks_since_image += len(ticks)
+        self.moved = True
         self._touch(ticks.sid)
 
     def _touch(self, sids: I64 | int) -> None:
@@ -171,10 +174,10 @@ class Partition:
         self._touched[:] = False
         self._imaged = len(self.symbols)
         self.ticks_since_image = 0
+        self.moved = False
         bundle = (self.active.version, self.active.digest) if self.active else ("", "")
         return Image(
             self.upto, self.records, list(self.symbols.instruments), changed, dict(self.followed), bundle, self.settings,
-            self.rules,
         )
 
     def snapshot(self, sid: int) -> bytes:
@@ -198,15 +201,20 @@ class Partition:
     def follow(self, change: Change) -> None:
         """From this position on the change holds. Call after `cut`: the batch before keeps its own bundle and settings.
 
-        Raises ModelRefused `instruments_differ` for a bundle that counts prices otherwise than this partition does.
+        Raises InputRefused `instruments_differ` for a bundle that counts prices otherwise than this partition does here,
+        because settings came between its `prepare` and its `activate`: it is void for everybody, now and in a replay.
         """
         body = change.control.body
+        self.followed[body.verb] = change.control.k
+        self.moved = True
         if isinstance(body, Activate) and change.bundle:
-            check_instruments(change.bundle.manifest, counted(self.settings, self.rules))
+            try:
+                check_instruments(change.bundle.manifest, counted(self.settings, self.rules))
+            except ModelRefused as error:
+                raise InputRefused(error.code, str(error.args[0]), hint=error.hint) from None
             self.active = change.bundle
         elif isinstance(body, Settings):
             self._settle(body)
-        self.followed[body.verb] = change.control.k
         self.bundle = overlay(self.active, self.settings) if self.active else None
 
     def _settle(self, settings: Settings) -> None:

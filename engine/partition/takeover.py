@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from ..instruments import Instruments
 from ..registry.bundle import Bundle
 from ..registry.settings import counted, overlay
 from ..transports.base import Log, Topic
@@ -31,21 +30,18 @@ _said = msgspec.json.Decoder(_Said)
 
 def take_over(
     number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str, str], Bundle],
-    rules: Callable[[], Instruments],
     warm: Callable[[int], TickBatch | None],
 ) -> Partition:
-    """load: a verified bundle by version and digest. A partition without a checkpoint asks for the rest. rules: how prices
-    are counted from the log's first tick on. warm: ticks that fill the state.
+    """load: a verified bundle by version and digest. warm: ticks that fill the state of a partition without a checkpoint.
 
     Raises TransportUnreachable (`checkpoint`, `readback` later on), ModelRefused, OwnershipLost.
     """
     tail = log.tail(number)
     restored = checkpoints.load(number, tail)
+    part = Partition(number, epoch, log.rules)
     if restored:
-        part = Partition(number, epoch, Instruments.from_dict(restored.manifest.rules))
         _put_back(part, restored, load)
     else:
-        part = Partition(number, epoch, rules())
         extent = log.extent(number)
         part.records = extent.appended - extent.kept       # what was trimmed before this deployment's time
     part.tail = tail

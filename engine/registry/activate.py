@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from .. import clock
+from ..config import MAIN
 from ..errors import ModelRefused, TocsinError
+from ..manifest import Manifest
 from ..transports.base import Log
 from ..types import Cursor
-from . import rollout
 from .append import append, change
+from .bundle import check_instruments
+from .controls import Controls, read_controls
+from .follow import load_for_engine
 from .liveness import Beats
-from .store import Registry
+from .rollout import Activate, Prepare
+from .settings import counted_now
+from .store import CHAMPION, Registry
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,6 +31,9 @@ PATIENCE_S = 30.0
 """So long the engines have to make a bundle ready."""
 
 LOOK_S = 0.05
+
+LONG_AGO = 100
+"""So many control records later nobody waits for an answer any more."""
 
 
 class Activation(NamedTuple):
@@ -40,40 +50,61 @@ class Answer(Struct, frozen=True):
     """What an engine says about a `prepare`, on the board under `answer_name`."""
 
     engine: str
-    status: Annotated[str, Meta(pattern="^(staged|refused)$")]
+    status: str
+    """staged or refused."""
     code: str = ""
     message: str = ""
 
 
-def answer_name(deployment: str, k: int, engine: str = "") -> str:
-    """Where on the board an engine answers the `prepare` of place k."""
-    return f"staged.{deployment}.{k}.{engine}"
+def answer_name(deployment: str, k: int | None = None, engine: str = "") -> str:
+    """Where on the board an engine answers the `prepare` of place k; without: how the names of all answers begin."""
+    return f"staged.{deployment}." if k is None else f"staged.{deployment}.{k}.{engine}"
 
 
 def activate(
     log: Log, registry: Registry, private: Ed25519PrivateKey, version: str, by: str, comment: str = "",
     tell: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S,
 ) -> Activation:
-    """Have the engines of the log's deployment answer with a version (or alias).
+    """Have the engines of the log's deployment answer with a version (or alias); on `main` the alias champion follows.
 
-    The bundle is verified first, then every engine whose beat moved lately verifies, loads and tries it. Ends with the
-    newest control records of the deployment in every partition, whoever wrote them. Safe to repeat when it raised.
+    The bundle is verified first, then every engine whose beat moved lately verifies, loads and tries it; where none
+    lives, that is done here. Ends with the newest control records of the deployment in every partition, whoever wrote
+    them. Safe to repeat when it raised.
 
-    tell: hears in words what is waited for. Raises ModelRefused as `Registry.read` does and `engine_refused` (an engine
-    can't answer with it), TocsinError `engine_silent` (one that lives didn't answer in time): nothing is activated
-    then. Raises UsageError `key_pair` (engines that trust the registry's key would refuse the record),
-    TransportUnreachable.
+    tell: hears in words what is waited for. Raises ModelRefused as `load_for_engine` does, `instruments_differ` (it
+    counts prices otherwise than the log does now) and `engine_refused` (an engine can't answer with it), TocsinError
+    `engine_silent` (one that lives didn't answer in time): nothing is activated then. Raises UsageError `key_pair`
+    (engines that trust the registry's key would refuse the record), TransportUnreachable.
     """
     registry.check_pair(private)
+    controls = read_controls(log, registry.public_key())
     contents = registry.read(version)
     version, digest = contents.manifest.version, contents.digest
-    k, _ = append(log, private, rollout.Prepare(version, digest), by, comment)
+
+    def fitting(seen: Controls) -> Manifest:
+        """The manifest, as it is in the registry now: it may have been removed, and settings changed, since."""
+        manifest = registry.read(version).manifest
+        check_instruments(manifest, counted_now(log, seen))
+        return manifest
+
+    def prepare(seen: Controls) -> Prepare:
+        return Prepare(fitting(seen).version, digest)
+
+    def answer(seen: Controls) -> Activate:
+        return Activate(fitting(seen).version, digest)
+
+    k = append(log, controls, private, prepare, by, comment)
     try:
         staged_by = _wait(log, k, version, tell, patience_s)
     finally:
-        for name in log.posts(answer_name(log.deployment, k)):
-            log.unpost(name)
-    k, copies = change(log, registry, private, rollout.Activate(version, digest), by, comment)
+        _forget_answers(log, k)
+    if not staged_by:
+        load_for_engine(registry, version, digest)
+        tell("no engine of this deployment is alive: activated at once")
+    k, copies = change(log, registry, private, answer, by, comment)
+    controls.refresh()
+    if log.deployment == MAIN and controls.newest()[Activate.verb].k == k:     # paper must not move it for live
+        registry.set_alias(CHAMPION, version)
     return Activation(k, version, copies, staged_by)
 
 
@@ -84,18 +115,16 @@ def _wait(log: Log, k: int, version: str, tell: Callable[[str], None], patience_
     while True:
         now = clock.monotonic_ns()
         beats.see({partition: log.ownership(partition) for partition in range(log.partitions)}, now)
-        answers = [msgspec.json.decode(post, type=Answer) for post in log.posts(answer_name(log.deployment, k)).values()]
+        answers = list(_answers(log, k))
         for answer in answers:
             if answer.status == "refused":
                 raise ModelRefused(
                     "engine_refused", f"engine {answer.engine} can't answer with bundle {version}: {answer.message} "
                     f"[{answer.code}]", hint="nothing was activated: mend what it names there, then activate again",
                 )
-        staged = {answer.engine for answer in answers}
+        staged = {answer.engine for answer in answers if answer.status == "staged"}
         alive = beats.alive(now)
         if beats.certain(now) and alive <= staged:
-            if not alive:
-                tell("no engine of this deployment is alive: activated at once")
             return sorted(staged)
         if now - start > patience_s * 1e9:
             raise TocsinError(
@@ -103,3 +132,19 @@ def _wait(log: Log, k: int, version: str, tell: Callable[[str], None], patience_
                 f"{version} is ready", hint="nothing was activated: look at its log lines, then activate again",
             )
         clock.sleep(LOOK_S)
+
+
+def _answers(log: Log, k: int) -> Iterator[Answer]:
+    """What can't be read is no answer: another version's engine wrote it."""
+    for post in log.posts(answer_name(log.deployment, k)).values():
+        with suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(post, type=Answer)
+
+
+def _forget_answers(log: Log, k: int) -> None:
+    """To this `prepare`, and those that came when nobody waited any more to one long ago."""
+    before = answer_name(log.deployment)
+    for name in log.posts(before):
+        place = name.removeprefix(before).partition(".")[0]
+        if place == str(k) or (place.isdecimal() and int(place) < k - LONG_AGO):
+            log.unpost(name)

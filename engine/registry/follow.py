@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..errors import InputRefused
 from ..features import FeatureSet
-from ..instruments import Instruments
 from ..types import Entry
-from .bundle import Bundle, check_features, check_instruments, load_bundle
+from .bundle import Bundle, check_features, load_bundle
 from .controls import Controls
 from .rollout import Activate, Control
 from .staging import Staging
@@ -70,24 +70,15 @@ class Follower(Following):
 
 
 def staging_of(registry: Registry) -> Staging:
-    """Bundles of a registry that this engine's features can answer."""
-    fingerprint = FeatureSet.default().fingerprint
-
-    def load(version: str, digest: str) -> Bundle:
-        bundle = load_bundle(registry, version, digest)
-        check_features(bundle.manifest, fingerprint)
-        return bundle
-
-    return Staging(load)
+    """Bundles of a registry that this engine can answer with."""
+    return Staging(partial(load_for_engine, registry))
 
 
-def load_for_files(registry: Registry, name: str, rules: Instruments | None = None) -> Bundle:
-    """A bundle for a run without a log, by version or alias; `rules`: refused where it counts otherwise.
+def load_for_engine(registry: Registry, name: str, digest: str | None = None) -> Bundle:
+    """A bundle by version or alias, tried, and of the features that are computed here.
 
-    Raises ModelRefused, UsageError.
+    Raises ModelRefused as `load_bundle` and `check_features` do.
     """
-    bundle = load_bundle(registry, name)
+    bundle = load_bundle(registry, name, digest)
     check_features(bundle.manifest, FeatureSet.default().fingerprint)
-    if rules is not None:
-        check_instruments(bundle.manifest, rules)
     return bundle

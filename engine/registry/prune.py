@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from ..transports.base import Log
 from .controls import Controls
 from .decisions import forget
-from .rollout import Activate
+from .rollout import Activate, Prepare
 from .store import Registry
 
 
@@ -17,13 +16,13 @@ def doomed(versions: Iterable[str], keep: int, needed: Iterable[str]) -> list[st
     return [version for version in sorted(versions, key=int)[:-keep] if version not in kept]
 
 
-def needed_by(log: Log, controls: Controls, oldest_k: Callable[[list[bytes]], int]) -> set[str]:
-    """Versions that the log may still ask for: named at or after the oldest kept checkpoint, or by another deployment.
+def needed_by(controls: Controls, since: int) -> set[str]:
+    """Versions that the log may still ask for: named by a record at or after place `since`, or by another deployment.
 
-    oldest_k: the lowest k of an `activate` that one of a partition's checkpoints had followed, 0 where there is none.
+    since: the lowest k of an `activate` that a kept checkpoint of any partition had followed, 0 where one has none. A
+    `prepare` counts: somebody may be waiting to activate it.
     """
-    since = min(oldest_k(log.checkpoints(partition)) for partition in range(log.partitions))
-    ours = {c.body.version for c in controls.holding() if isinstance(c.body, Activate) and c.k >= since}
+    ours = {c.body.version for c in controls.holding() if isinstance(c.body, Activate | Prepare) and c.k >= since}
     return ours | controls.named_by_others()
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from msgspec.structs import asdict, replace
 
-from ..errors import ModelRefused, UsageError
+from ..errors import UsageError
 from ..instruments import Instruments
+from ..transports.base import Log
 from .bundle import Bundle
 from .controls import Controls
-from .rollout import Activate, Settings
-from .store import Registry
+from .rollout import Settings
 
 
 def overlay(bundle: Bundle, settings: Settings) -> Bundle:
@@ -27,17 +27,8 @@ def overlay(bundle: Bundle, settings: Settings) -> Bundle:
 
 
 def counted(settings: Settings, base: Instruments) -> Instruments:
-    """The instruments under these settings; `base`: of the log's first bundle."""
+    """The instruments under these settings; `base`: as the log was created with."""
     return base if settings.instruments is None else Instruments.from_dict(settings.instruments)
-
-
-def base_instruments(controls: Controls, registry: Registry, file: Instruments) -> Instruments:
-    """How prices are counted from the log's first tick on: as its first bundle does; as the file says before there is one.
-
-    Raises ModelRefused as `Registry.manifest` does.
-    """
-    first = next((c.body for c in controls.holding() if isinstance(c.body, Activate)), None)
-    return file if first is None else Instruments.from_dict(registry.manifest(first.version).instruments)
 
 
 def in_force(controls: Controls) -> Settings:
@@ -46,32 +37,28 @@ def in_force(controls: Controls) -> Settings:
     return newest.body if newest and isinstance(newest.body, Settings) else Settings()
 
 
-def check_file(file: Instruments, controls: Controls, registry: Registry) -> None:
-    """An engine's own [instruments] must be the log's, where it names any.
+def counted_now(log: Log, controls: Controls) -> Instruments:
+    """The instruments under the log's newest settings."""
+    return counted(in_force(controls), log.rules)
+
+
+def check_file(file: Instruments, log: Log, controls: Controls) -> None:
+    """[instruments] of whoever works on a log must be the log's, where it names any.
 
     Raises UsageError `settings_differ` that names the keys and the command.
     """
-    newest = controls.newest().get(Activate.verb)
-    ours, theirs = file.to_dict(), None
-    settings = in_force(controls)
-    if settings.instruments is not None:
-        theirs = settings.instruments
-    elif newest is not None and isinstance(newest.body, Activate):
-        try:
-            theirs = registry.manifest(newest.body.version).instruments
-        except ModelRefused:
-            return                                 # it will be refused where it must answer, and says why there
-    if theirs is None or ours == Instruments().to_dict():
+    ours, theirs = file.to_dict(), counted_now(log, controls).to_dict()
+    if ours == Instruments().to_dict():
         return
     if ours == theirs and list(ours["rules"]) == list(theirs["rules"]):        # the first rule that matches a symbol counts
         return
     keys = sorted(
-        name for name in ours["rules"].keys() | theirs.get("rules", {}).keys()
-        if ours["rules"].get(name) != theirs.get("rules", {}).get(name)
+        name for name in ours["rules"].keys() | theirs["rules"].keys()
+        if ours["rules"].get(name) != theirs["rules"].get(name)
     )
     named = ", ".join(f"[instruments] {key!r}" for key in keys) or "[instruments]: their order, or closed"
     raise UsageError(
-        "settings_differ", f"this engine's file differs from the log's settings: {named}",
+        "settings_differ", f"this file differs from the log's settings: {named}",
         hint="take [instruments] out of the file; or have the log count so from here on: tocsin settings set instruments=file "
         "--comment WHY",
     )

@@ -41,6 +41,9 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 ALIASES = "aliases"
 
+CHAMPION = "champion"
+"""The alias of the bundle that a new log starts with."""
+
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from ..errors import UsageError
+from ..instruments import Instruments
 from .base import Log
 
 SCHEMES = {
@@ -25,23 +26,27 @@ SCHEMES = {
 
 GROUP = "tocsin.transport"
 
+PLAIN = Instruments()
+"""Every symbol as the defaults have it."""
+
 
 class Transport(Protocol):
     """What a transport's module holds."""
 
-    open_log: Callable[[str, str, int | None], Log]
-    """(url, deployment, create) -> the log; `create`: partitions of a new log where nobody made one, None: don't."""
+    open_log: Callable[[str, str, int | None, Instruments], Log]
+    """(url, deployment, create, rules) -> the log; create: partitions of a new one where nobody made one, None: don't."""
 
-    create_log: Callable[[str, int], Log]
-    """(url, partitions) -> the new log; refused with code `log_exists` where there is one."""
+    create_log: Callable[[str, int, Instruments], Log]
+    """(url, partitions, rules) -> the new log; refused with code `log_exists` where there is one."""
 
 
-def open_log(url: str, *, deployment: str = "main", create: int | None = None) -> Log:
+def open_log(url: str, *, deployment: str = "main", create: int | None = None, rules: Instruments = PLAIN) -> Log:
     """The log at a URL, seen by one deployment.
 
-    With `create` a log in memory or of an embedded server is made, with so many partitions, where there is none; on
-    other transports only `create_log` makes one. Raises UsageError (codes `transport_unknown`, `transport_url`,
-    `transport_clash`, `deployment_name`, `partitions`), TransportUnreachable (code `no_log` and others), DeviceMissing.
+    With `create` a log in memory or of an embedded server is made, with so many partitions and `rules` of counting,
+    where there is none; on other transports only `create_log` makes one. Raises UsageError (codes `transport_unknown`,
+    `transport_url`, `transport_clash`, `deployment_name`, `partitions`), TransportUnreachable (code `no_log` and others),
+    DeviceMissing.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", deployment):
         raise UsageError(
@@ -50,13 +55,16 @@ def open_log(url: str, *, deployment: str = "main", create: int | None = None) -
         )
     if create is not None:
         _check(create)
-    return transport(url).open_log(url, deployment, create)
+    return transport(url).open_log(url, deployment, create, rules)
 
 
-def create_log(url: str, partitions: int) -> Log:
-    """A new log of so many partitions. Raises as `open_log`, and TransportUnreachable with code `log_exists`."""
+def create_log(url: str, partitions: int, rules: Instruments = PLAIN) -> Log:
+    """A new log of so many partitions, whose prices are counted by these rules.
+
+    Raises as `open_log`, and TransportUnreachable with code `log_exists`.
+    """
     _check(partitions)
-    return transport(url).create_log(url, partitions)
+    return transport(url).create_log(url, partitions, rules)
 
 
 def _check(partitions: int) -> None:

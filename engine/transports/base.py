@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from ..instruments import Instruments
 from ..types import Cursor, Entry, Kind, Position
 
 
@@ -63,6 +64,13 @@ class Extent(NamedTuple):
     """What the partition's ticks, and what the deployment published about them, take: an estimate by sampling."""
 
 
+class Trimmed(NamedTuple):
+    """How many records were forgotten."""
+
+    ticks: int
+    published: int
+
+
 class Log(ABC):
     """One log of `partitions` partitions, seen by one deployment."""
 
@@ -71,6 +79,8 @@ class Log(ABC):
     identity: str
     """Random, written once when the log was created (32 hex digits)."""
     partitions: int
+    rules: Instruments
+    """How prices are counted from the first tick on, said once when the log was created; settings may change it later."""
 
     # ---- producers
 
@@ -149,11 +159,12 @@ class Log(ABC):
         """Forget every blob of the partition that isn't in `keep`. Raises OwnershipLost."""
 
     @abstractmethod
-    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> int:
-        """Forget the oldest tick records, about `most` of them, none at or after `before`; returns how many.
+    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> Trimmed:
+        """Forget the oldest tick records, about `most` of them, none at or after `before`.
 
         What the deployment published about forgotten records is forgotten with them, the newest record of each topic
-        excepted (it is the tail). May forget fewer than asked (storage comes in blocks). Raises OwnershipLost.
+        excepted (it is the tail); where there is too much of it for once, no tick is forgotten before it is gone. May
+        forget fewer than asked (storage comes in blocks). Raises OwnershipLost.
         """
 
     # ---- readers

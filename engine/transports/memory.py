@@ -17,8 +17,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..errors import InputRefused, OwnershipLost, TransportUnreachable
+from ..instruments import Instruments
 from ..types import NOWHERE, START, Cursor, Entry, Kind, Position
-from .base import KEPT, Extent, Log, Ownership, Record, Topic
+from .base import KEPT, Extent, Log, Ownership, Record, Topic, Trimmed
 
 _place = itemgetter(0)                 # of an entry its cursor, of a published record its position
 
@@ -48,8 +49,9 @@ class _Owned:
 class _Records:
     """What the log holds. `changed` guards it all and wakes those who wait for more."""
 
-    def __init__(self, partitions: int, identity: str | None) -> None:
+    def __init__(self, partitions: int, identity: str | None, rules: Instruments) -> None:
         self.identity = identity or secrets.token_hex(16)
+        self.rules = rules
         self.ticks: list[list[Entry]] = [[] for _ in range(partitions)]
         self.trimmed = [0] * partitions
         self.controls: list[bytes] = []
@@ -66,7 +68,7 @@ _doors = Lock()
 _known: WeakValueDictionary[str, _Records] = WeakValueDictionary()
 
 
-def open_log(url: str, deployment: str, create: int | None) -> Log:
+def open_log(url: str, deployment: str, create: int | None, rules: Instruments) -> Log:
     """The log of this URL in this process. Raises TransportUnreachable, code `no_log`."""
     with _doors:
         records = _known.get(url)
@@ -77,16 +79,16 @@ def open_log(url: str, deployment: str, create: int | None) -> Log:
                     hint="a log in memory lives in the process that creates it (tocsin run engine, tocsin feed); "
                     "to meet another process name redis+embedded://DIR",
                 )
-            records = _known[url] = _Records(create, None)
+            records = _known[url] = _Records(create, None, rules)
         return MemoryLog(deployment=deployment, url=url, records=records)
 
 
-def create_log(url: str, partitions: int) -> Log:
+def create_log(url: str, partitions: int, rules: Instruments) -> Log:
     """A new log. Raises TransportUnreachable, code `log_exists`."""
     with _doors:
         if url in _known:
             raise TransportUnreachable("log_exists", f"{url} already holds a log", hint="use it, or name another URL")
-        records = _known[url] = _Records(partitions, None)
+        records = _known[url] = _Records(partitions, None, rules)
         return MemoryLog(url=url, records=records)
 
 
@@ -95,12 +97,13 @@ class MemoryLog(Log):
 
     def __init__(
         self, partitions: int = 4, deployment: str = "main", identity: str | None = None, *,
-        url: str = "memory://", records: _Records | None = None,
+        rules: Instruments | None = None, url: str = "memory://", records: _Records | None = None,
     ) -> None:
-        self._records: _Records | None = _Records(partitions, identity) if records is None else records
+        self._records: _Records | None = _Records(partitions, identity, rules or Instruments()) if records is None else records
         self.url = url
         self.deployment = deployment
         self.identity = self._records.identity
+        self.rules = self._records.rules
         self.partitions = len(self._records.ticks)
         self._owned = self._records.owned.setdefault(deployment, [_Owned() for _ in range(self.partitions)])
 
@@ -217,7 +220,7 @@ class MemoryLog(Log):
             for name in blobs.keys() - set(keep):
                 del blobs[name]
 
-    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> int:
+    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> Trimmed:
         log = self._log
         with log.changed:
             owned = self._fenced(partition, epoch)
@@ -226,9 +229,12 @@ class MemoryLog(Log):
             del entries[:gone]
             log.trimmed[partition] += gone
             kept = Position(entries[0].cursor if entries else before, 0)
+            published = 0
             for records in owned.topics.values():
-                del records[:bisect_left(records, kept, hi=max(len(records) - 1, 0), key=_place)]
-            return gone
+                forgotten = bisect_left(records, kept, hi=max(len(records) - 1, 0), key=_place)
+                del records[:forgotten]
+                published += forgotten
+            return Trimmed(gone, published)
 
     def _fenced(self, partition: int, epoch: int) -> _Owned:
         """What the owner with this epoch may write to; a higher epoch than the highest seen becomes it."""

@@ -25,17 +25,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from ..errors import InputRefused, TransportUnreachable, UsageError
+from ..instruments import Instruments
 from ..redis_server import EmbeddedServer, with_server
 from ..types import LAST_ORDINAL, NOWHERE, Cursor, Entry, Kind, Position
-from .base import KEPT, Extent, Log, Ownership, Record, Topic
+from .base import KEPT, Extent, Log, Ownership, Record, Topic, Trimmed
 from .redis_client import Client
 
 T = TypeVar("T")
 
-FORMAT = b"1"
+FORMAT = b"2"
 """Of the keys and records above; a log of another format is refused."""
 
 BLOCK_MS = 2000
@@ -121,20 +123,28 @@ _UNSTAGE = _FENCE + "for i = 2, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) en
 # What was published about the first record kept begins at ms-(seq * 2^32): the only product of this script, whose
 # first factor has 32 bits (nothing is published about a higher one), so that a number of 53 holds it exactly.
 _TRIM = _FENCE + _ABOVE + """
-local gone = 0
-if ARGV[3] ~= '0' then gone = redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[2], 'LIMIT', ARGV[3]) end
-if gone > 0 then redis.call('INCRBY', KEYS[3], gone) end
-local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
-local ms, seq = string.match(first and first[1] or ARGV[2], '(%d+)-(%d+)')
-local floor = string.format('%s-%.0f', ms, math.min(tonumber(seq), LAST_ORDINAL) * 4294967296)
-for k = 4, #KEYS do
-  local newest = redis.call('XREVRANGE', KEYS[k], '+', '-', 'COUNT', 1)[1]
-  if newest then
-    local from = above(newest[1], floor) and floor or newest[1]
-    redis.call('XTRIM', KEYS[k], 'MINID', '~', from, 'LIMIT', ARGV[4])
+local function sweep()
+  local gone, first = 0, redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
+  local ms, seq = string.match(first and first[1] or ARGV[2], '(%d+)-(%d+)')
+  local floor = string.format('%s-%.0f', ms, math.min(tonumber(seq), LAST_ORDINAL) * 4294967296)
+  for k = 4, #KEYS do
+    local newest = redis.call('XREVRANGE', KEYS[k], '+', '-', 'COUNT', 1)[1]
+    if newest then
+      local from = above(newest[1], floor) and floor or newest[1]
+      gone = gone + redis.call('XTRIM', KEYS[k], 'MINID', '~', from, 'LIMIT', ARGV[4])
+    end
+  end
+  return gone
+end
+local ticks, published = 0, sweep()
+if published == 0 and ARGV[3] ~= '0' then
+  ticks = redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[2], 'LIMIT', ARGV[3])
+  if ticks > 0 then
+    redis.call('INCRBY', KEYS[3], ticks)
+    published = sweep()
   end
 end
-return gone
+return {ticks, published}
 """.replace("LAST_ORDINAL", str(LAST_ORDINAL))
 
 # KEYS: ticks, trimmed, then the topics. XINFO names its fields: versions differ in their order.
@@ -166,20 +176,20 @@ return free
 """
 
 
-def open_log(url: str, deployment: str, create: int | None) -> Log:
+def open_log(url: str, deployment: str, create: int | None, rules: Instruments) -> Log:
     """The log of this URL. `create` counts for an embedded server only. Raises as `RedisLog`, and DeviceMissing."""
     if not url.startswith(EMBEDDED):
         return RedisLog(url, deployment)
     folder = _folder(url)
     if create is None and not folder.exists():
         raise _no_log(url)             # asking leaves nothing behind
-    return _embedded(folder, deployment, create)
+    return _embedded(folder, deployment, create, rules)
 
 
-def create_log(url: str, partitions: int) -> Log:
+def create_log(url: str, partitions: int, rules: Instruments) -> Log:
     """A new log. Raises as `RedisLog`, and TransportUnreachable with code `log_exists`."""
     embedded = url.startswith(EMBEDDED)
-    log = _embedded(_folder(url), "main", partitions) if embedded else RedisLog(url, create=partitions)
+    log = _embedded(_folder(url), "main", partitions, rules) if embedded else RedisLog(url, create=partitions, rules=rules)
     if not log.created:
         log.close()
         raise TransportUnreachable(
@@ -195,10 +205,10 @@ def _folder(url: str) -> Path:
     return Path(folder).expanduser()
 
 
-def _embedded(folder: Path, deployment: str, create: int | None) -> RedisLog:
+def _embedded(folder: Path, deployment: str, create: int | None, rules: Instruments) -> RedisLog:
     server = with_server(folder)
     try:
-        return RedisLog(f"unix://{quote(str(server.socket))}", deployment, create=create, server=server)
+        return RedisLog(f"unix://{quote(str(server.socket))}", deployment, create=create, rules=rules, server=server)
     except BaseException:
         server.close()
         raise
@@ -224,9 +234,9 @@ class RedisLog(Log):
 
     def __init__(
         self, url: str, deployment: str = "main", *, prefix: str = "", create: int | None = None,
-        server: EmbeddedServer | None = None,
+        rules: Instruments | None = None, server: EmbeddedServer | None = None,
     ) -> None:
-        """`prefix`: of every key (or in the URL, `?prefix=`). `create`: partitions of a new log if there is none.
+        """`prefix`: of every key (or in the URL, `?prefix=`). `create`, `rules`: of a new log, if there is none.
 
         `server`: left when the log is closed.
         """
@@ -244,7 +254,7 @@ class RedisLog(Log):
 
         mine = secrets.token_hex(16)
         try:
-            about = self._about() or (self._create(mine, create) if create else None)
+            about = self._about() or (self._create(mine, create, rules or Instruments()) if create else None)
             if about is None:
                 raise _no_log(self.url)
             if about.get(b"format") != FORMAT:
@@ -258,6 +268,7 @@ class RedisLog(Log):
         self.identity = about[b"identity"].decode()
         self.created = self.identity == mine
         self.partitions = int(about[b"partitions"])
+        self.rules = Instruments.from_dict(msgspec.json.decode(about[b"rules"]))
         self._client.greet = self._recognise
 
         def keys(topic: str) -> list[bytes]:
@@ -397,9 +408,9 @@ class RedisLog(Log):
         for chunk in _chunks(doomed, len):
             self._ask("EVAL", _UNSTAGE, 2, self._owner[partition], self._blobs[partition], epoch, *chunk)
 
-    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> int:
+    def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> Trimmed:
         keys = (self._owner[partition], *self._counted(partition))
-        return int(self._ask("EVAL", _TRIM, len(keys), *keys, epoch, b"%d-%d" % before, max(most, 0), SWEEP))
+        return Trimmed(*self._ask("EVAL", _TRIM, len(keys), *keys, epoch, b"%d-%d" % before, max(most, 0), SWEEP))
 
     # ---- readers
 
@@ -466,10 +477,13 @@ class RedisLog(Log):
         answer = self._ask("XRANGE", self._models, "1-0", "1-0")
         return _fields(answer) if answer else None
 
-    def _create(self, identity: str, partitions: int) -> dict[bytes, bytes] | None:
+    def _create(self, identity: str, partitions: int, rules: Instruments) -> dict[bytes, bytes] | None:
         """Make the log, unless somebody else just did: what its first record says then."""
         try:
-            self._ask("XADD", self._models, "1-0", "identity", identity, "partitions", partitions, "format", FORMAT)
+            self._ask(
+                "XADD", self._models, "1-0", "identity", identity, "partitions", partitions,
+                "rules", msgspec.json.encode(rules.to_dict()), "format", FORMAT,
+            )
         except TransportUnreachable:
             about = self._about()
             if about is None:

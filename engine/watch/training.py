@@ -35,7 +35,7 @@ class TrainerObserver:
         self.recorded: Counter[str] = Counter()
         """Ticks met by the recorder, by verdict."""
         self.recorder_lag_s = 0.0
-        """How old the newest recorded record is, where the log holds newer ones."""
+        """How old the newest recorded record is, where the log holds newer ones; it rises while the recorder is silent."""
         self.lake_bytes = 0
 
     def turned(self) -> None:

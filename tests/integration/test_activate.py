@@ -16,10 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine.cli import main
 from engine.errors import InputRefused, ModelRefused, UsageError
+from engine.features import FeatureSet
 from engine.manifest import FORMAT, Calibration, Expert, Features, Golden, Manifest, Moments, Policy, Training
 from engine.registry import Registry, rollout, signing
 from engine.registry.activate import Activation, activate
 from engine.registry.append import complete
+from engine.registry.controls import read_controls
 from engine.runtimes.forest.layout import Forest
 from engine.transports import create_log, open_log
 from engine.transports.base import Log
@@ -76,7 +78,7 @@ def registry(tmp_path: Path, keys: tuple[Path, Path], private: Ed25519PrivateKey
     for created in ("first", "second", "third"):
         manifest = Manifest(
             format=FORMAT, version="", created=created, classes=["neutral", "buy", "sell"],
-            features=Features(["a_s"], "0123456789abcdef"), moments=Moments(),
+            features=Features(["a_s"], FeatureSet.default().fingerprint), moments=Moments(),
             instruments={"closed": False, "rules": {}}, policy=Policy(0.1, -0.1),
             experts=[Expert("one", 1, "forest", "one.forest", 1.0, identity, 0.0, {})],
             training=Training(1, 2, ["EURUSD"], 10, 5, "0" * 64), metrics={}, libraries={},
@@ -168,7 +170,7 @@ def test_deployments_dont_meet(door: Door, registry: Registry, private: Ed25519P
     activate(paper, registry, private, "2", "ann")
     assert answers(main, registry) == ["1"] * PARTITIONS
     assert answers(paper, registry) == ["2"] * PARTITIONS
-    complete(main, registry.public_key())
+    complete(main, read_controls(main, registry.public_key()))
     assert answers(main, registry) == ["1"] * PARTITIONS
     assert answers(paper, registry) == ["2"] * PARTITIONS
 
@@ -200,11 +202,11 @@ def test_a_half_done_activation_is_completed_by_the_next(
     with pytest.raises(Interrupted):
         activate(dying(log, at), registry, private, "2", "ann")
     assert answers(log, registry) == ["2"] * (at - 1) + ["1"] * (PARTITIONS - at + 1)
-    complete(log, registry.public_key())
+    complete(log, read_controls(log, registry.public_key()))
     assert answers(log, registry) == ["2"] * PARTITIONS
     reached = [events[-1][1] for events in follow(log, registry).values()]
     assert reached == [None] * (at - 1) + ["2"] * (PARTITIONS - at + 1), "followed where it was missing, else ignored"
-    complete(log, registry.public_key())
+    complete(log, read_controls(log, registry.public_key()))
     assert answers(log, registry) == ["2"] * PARTITIONS
 
 
@@ -267,7 +269,7 @@ def test_forged_and_replayed_records_change_nothing(
         assert [version for _, version in events] == [
             "1", "2", None, "control_replayed", "control_signature", "control_unknown", "control_malformed",
         ]
-    complete(log, registry.public_key())
+    complete(log, read_controls(log, registry.public_key()))
     assert answers(log, registry) == ["2"] * PARTITIONS
     again = activate(log, registry, private, "3", "ann")
     assert again.k == 9
@@ -286,7 +288,7 @@ def test_a_record_of_another_log_is_refused(
     assert log.append_control(3, record)
     log.append(0, [record], Kind.CONTROL)
     assert [version for _, version in follow(log, registry)[0]] == ["control_signature"]
-    complete(log, registry.public_key())
+    complete(log, read_controls(log, registry.public_key()))
     assert [len(events) for events in follow(log, registry).values()] == [1, 0, 0]
 
 

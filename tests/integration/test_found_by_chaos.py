@@ -17,13 +17,13 @@ from engine.partition.checkpoint import Checkpoints
 from engine.partition.state import Partition
 from engine.registry import rollout
 from engine.registry.activate import Answer, answer_name
-from engine.registry.append import append, copy
+from engine.registry.append import copy
 from engine.registry.controls import read_controls
 from engine.registry.staging import Staging
 from engine.transports.memory import MemoryLog
 from engine.types import NOWHERE, START
 from engine.wire.ticks import decode
-from tests.made import speaking_bundle
+from tests.made import speaking_bundle, write
 
 DIGEST = "0" * 64
 GOOD = b'{"symbol":"A","ts":%d,"bid":1.1,"ask":1.2}'
@@ -69,11 +69,11 @@ def housekeeper(log: MemoryLog, keys: Ed25519PrivateKey, parts: dict[int, Any]) 
 def test_an_engine_that_starts_answers_the_prepare_its_forerunner_left(keys: Ed25519PrivateKey) -> None:
     """Else its writer waits for half a minute and gives up, although an engine is there."""
     log = MemoryLog(1)
-    k, _ = append(log, keys, rollout.Prepare("1", DIGEST), "somebody", "")
+    k, _ = write(log, keys, rollout.Prepare("1", DIGEST))
     housekeeper(log, keys, {}).work()
     answer = msgspec.json.decode(log.posts(answer_name("main", k))[answer_name("main", k, "one")], type=Answer)
     assert answer.status == "staged"
-    k, _ = append(log, keys, rollout.Activate("1", DIGEST), "somebody", "")
+    k, _ = write(log, keys, rollout.Activate("1", DIGEST))
     for name in log.posts("staged."):
         log.unpost(name)
     housekeeper(log, keys, {}).work()
@@ -87,7 +87,7 @@ def test_copies_are_completed_while_ticks_flow(keys: Ed25519PrivateKey, monkeypa
     log = MemoryLog(1)
     part = Partition(0, 1, Instruments())
     keeper = housekeeper(log, keys, {0: part})
-    _, record = append(log, keys, rollout.Activate("1", DIGEST), "somebody", "")
+    _, record = write(log, keys, rollout.Activate("1", DIGEST))
     deadline = time.monotonic() + 5
     stands = partial(lambda: any(entry.payload == record for entry in log.read({0: START}, 10**6)[0]))
     while True:
@@ -104,7 +104,7 @@ def test_no_copy_is_made_of_one_that_only_waits_to_be_read(keys: Ed25519PrivateK
     monkeypatch.setattr(housekeeping, "SLOW_NS", 0)
     monkeypatch.setattr(housekeeping, "MISSING_NS", 50_000_000)
     log = MemoryLog(1)
-    _, record = append(log, keys, rollout.Activate("1", DIGEST), "somebody", "")
+    _, record = write(log, keys, rollout.Activate("1", DIGEST))
     copy(log, record)
     keeper = housekeeper(log, keys, {0: Partition(0, 1, Instruments())})
     for _ in range(4):

@@ -117,7 +117,8 @@ def test_verdicts_are_the_engines_own_across_settings(log: Log, tmp_path: Path) 
     ticks = days_of_ticks(1000)
     fill(log, ticks[:500])
     for n, rules in enumerate(({"*": {"scale": 6}}, {"MADE4": {"scale": 5, "crossed": "keep"}})):
-        change(log, registry, private, Settings(instruments=Instruments(rules).to_dict()), "test", "")
+        settings = Settings(instruments=Instruments(rules).to_dict())
+        change(log, registry, private, lambda seen, settings=settings: settings, "test", "")  # type: ignore[misc]
         fill(log, ticks[100:600] if n else ticks[500:1000], seed=n)     # the last again: late, but for who starts anew
     record_all(log, tmp_path, commits=1)           # one commit holds ticks counted in three ways
     assert_equal(log, tmp_path)
@@ -325,6 +326,31 @@ def test_what_the_log_lost_is_a_gap_said_aloud(
     assert (gap.partition, gap.after, gap.before) == (1, after, first)
     assert "no longer holds" in caplog.text
     assert Lake(tmp_path / "lake").rows("ticks", "MADE0").height == 10 * (recorded + log.extent(1).kept)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_settings_that_were_trimmed_away_hold_all_the_same(recorded: bool, log: Log, tmp_path: Path) -> None:
+    """For a lake that begins behind their copy, and for one that was away while the log forgot it."""
+    controls_of(log, tmp_path / "keys")
+    registry = Registry(tmp_path / "registry", tmp_path / "keys" / signing.PUBLIC)
+    private = signing.load_private(tmp_path / "keys" / signing.PRIVATE)
+    fine = b'{"symbol":"MADE0","ts":%d,"bid":1.1234567,"ask":1.2}'
+    log.append(1, [b'{"symbol":"MADE0","ts":1,"bid":1.1,"ask":1.2}'] * 200)
+    if recorded:
+        record_all(log, tmp_path)
+    finer = Settings(instruments=Instruments({"*": {"scale": 7}}).to_dict())
+    change(log, registry, private, lambda seen: finer, "test", "")
+    log.append(1, [fine % ts for ts in range(2, 1000)])
+    epoch = log.claim(1, "engine", log.ownership(1))
+    assert epoch
+    log.trim(1, epoch, entries_of(log, 1)[900].cursor, 10**6)
+    assert all(entry.kind is Kind.TICKS for entry in entries_of(log, 1))
+    record_all(log, tmp_path, commits=2)
+    lake = Lake(tmp_path / "lake")
+    assert lake.refused() == {}
+    rows = lake.rows("ticks", "MADE0")
+    assert rows.filter(rows["scale"] == 7).height == log.extent(1).kept
+    assert set(rows["bid"].to_list()) == {11_234_567} | ({110_000} if recorded else set())
 
 
 def test_a_day_has_a_checkpoint_to_start_from(redis_log: Log, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def run_engine(log: Any, every_ticks: int = 300, batch: int = 64, read: int = 3,
     inbox = Inbox(log, workers, "engine", stop=lambda: False, read=read, live=False)
 
     def granted(event: Granted) -> Partition:
-        part = take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda: RULES, lambda number: warm)
+        part = take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda number: warm)
         inbox.seek(part.number, part.upto)
         return part
 
@@ -120,7 +120,7 @@ def every(ticks: int) -> Iterator[None]:
 
 def filled(ticks: TickBatch, rows: int) -> MemoryLog:
     """A log of one partition: an activation, ticks in records of `rows`, settings at a third, a swap in their middle."""
-    log = MemoryLog(1)
+    log = MemoryLog(1, rules=RULES)
     log.append(0, [b"2:1"], Kind.CONTROL)
     for at in range(0, len(ticks), rows):
         if at <= len(ticks) // 3 < at + rows:
@@ -274,7 +274,7 @@ def test_a_symbol_that_fell_silent_is_in_every_later_checkpoint() -> None:
     lives: list[list[tuple[int, bool]]] = [[], [(30, True), (31, False), (40, True), (50, False)]]
     outcomes = []
     for crashes in lives:
-        log = MemoryLog(1)
+        log = MemoryLog(1, rules=RULES)
         log.append(0, [b"2:1"], Kind.CONTROL)
         for ticks in (early, late, back):
             log.append(0, [frame.pack(ticks[at:at + 20]) for at in range(0, len(ticks), 20)])

@@ -87,7 +87,7 @@ def test_keys_and_records_are_what_others_may_rely_on(log: Log, admin: Admin) ->
     log.settle()
     log.post("hold.a", b"{}")
     [(ms, seq)] = log.append(0, [b"old"])
-    assert log.trim(0, log.claim(0, "host", log.ownership(0)) or 0, (ms + 1, 0), 1) == 1
+    assert log.trim(0, log.claim(0, "host", log.ownership(0)) or 0, (ms + 1, 0), 1).ticks == 1
 
     assert {key.decode() for key in admin.scan_iter()} == {
         "models", "board", "ticks.{1}", "signals.main.{1}", "rejects.main.{1}", "owner.main.{1}", "checkpoints.main.{1}",
@@ -97,8 +97,10 @@ def test_keys_and_records_are_what_others_may_rely_on(log: Log, admin: Admin) ->
     assert admin.get("trimmed.{0}") == b"1"
     ms, seq = cursor
     published = f"{ms}-{seq * 2**32 + 3}".encode()
+    rules = b'{"closed":false,"rules":{}}'
     assert admin.xrange("models") == [
-        (b"1-0", {b"identity": log.identity.encode(), b"partitions": b"2", b"format": b"1"}), (b"2-0", {b"c": b"two"}),
+        (b"1-0", {b"identity": log.identity.encode(), b"partitions": b"2", b"rules": rules, b"format": b"2"}),
+        (b"2-0", {b"c": b"two"}),
     ]
     assert [fields for _, fields in admin.xrange("ticks.{1}")] == [{b"t": b"tick"}, {b"c": b"copy"}]
     assert admin.xrange("signals.main.{1}") == [(published, {b"v": b"signal"})]
@@ -156,10 +158,10 @@ def test_what_was_published_about_the_first_tick_kept_stays_to_the_last_bit(log:
     log.publish(0, epoch, [Record(Topic.SIGNALS, position, b"") for position in published])
     log.settle()
     for n, seq in enumerate(seqs[1:], 1):
-        assert log.trim(0, epoch, (5, seq), 100) == 1
+        assert log.trim(0, epoch, (5, seq), 100).ticks == 1
         assert [position for position, _ in log.published(0, Topic.SIGNALS, NOWHERE, 100)] == published[3 * n:]
     admin.xadd("ticks.{0}", {"t": "x"}, id=f"5-{2**64 - 1}")            # nothing can be published about this one
-    assert log.trim(0, epoch, (6, 0), 1) == 1
+    assert log.trim(0, epoch, (6, 0), 1).ticks == 1
     assert [position for position, _ in log.published(0, Topic.SIGNALS, NOWHERE, 100)] == published[-3:]
 
 
@@ -171,10 +173,12 @@ def test_a_trim_sweeps_so_much_and_the_next_the_rest(log: Log, admin: Admin, mon
     for n in range(0, 1000, 500):
         log.publish(0, epoch, records[n:n + 500])
     log.settle()
-    assert log.trim(0, epoch, (cursors[-1][0] + 1, 0), 1000) == 200
+    assert log.trim(0, epoch, (cursors[-1][0] + 1, 0), 1000).ticks == 200
     left = [admin.xlen("signals.main.{0}")]
-    for _ in range(6):
-        assert log.trim(0, epoch, (cursors[-1][0] + 1, 0), 1000) == 0
+    log.append(0, [b"y"] * 200)
+    for n in range(6):
+        ticks, published = log.trim(0, epoch, (cursors[-1][0] + 1, 0), 1000)
+        assert (ticks, published) == (0, 0 if n >= 4 else left[-1] - admin.xlen("signals.main.{0}"))
         left.append(admin.xlen("signals.main.{0}"))
     assert left[:5] == [800, 600, 400, 200, 100]
     assert left[5:] == [100, 100]                         # the block of the newest
@@ -187,7 +191,7 @@ def test_payloads_stay_in_the_server(log: Log, admin: Admin) -> None:
     log.settle()
     before = admin.info("stats")["total_net_output_bytes"]
     assert log.extent(0).kept == 4
-    assert log.trim(0, epoch, cursors[3], 2) == 2
+    assert log.trim(0, epoch, cursors[3], 2).ticks == 2
     assert log.extent(0).kept == 2
     assert len(log.published(0, Topic.SIGNALS, NOWHERE, 1)) == 1        # the first to go over the wire
     assert 500_000 < admin.info("stats")["total_net_output_bytes"] - before < 550_000
@@ -201,7 +205,7 @@ def test_what_was_forgotten_stays_so_when_the_server_starts_again(redis_dir: Pat
         epoch = log.claim(p, "a", log.ownership(p)) or 0
         log.publish(p, epoch, [Record(Topic.SIGNALS, Position(cursor, 0), b"s") for cursor in cursors[p][:500]])
         log.settle()
-        assert log.trim(p, epoch, before, 1000) > 400
+        assert log.trim(p, epoch, before, 1000).ticks > 400
     log.post("hold.a", b"1")
     extents = [log.extent(p) for p in range(2)]
     assert extents[1].kept == 0

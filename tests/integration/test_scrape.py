@@ -24,7 +24,7 @@ from engine.errors import EXIT_USAGE, TocsinError, UsageError
 from engine.feeds.send import Pace, send
 from engine.housekeeping import Housekeeper
 from engine.inbox import Granted, Inbox
-from engine.instruments import Instrument, Instruments
+from engine.instruments import Instrument
 from engine.partition.checkpoint import Checkpoints
 from engine.partition.state import Partition
 from engine.partition.takeover import take_over
@@ -80,7 +80,7 @@ class Engine:
 
         def granted(event: Granted) -> Partition:
             part = take_over(
-                event.partition, event.epoch, self.log, checkpoints, follower.load, Instruments, lambda number: None
+                event.partition, event.epoch, self.log, checkpoints, follower.load, lambda number: None
             )
             self.parts[part.number] = part
             inbox.seek(part.number, part.upto)

@@ -10,32 +10,40 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread, current_thread
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import msgspec
 import pytest
 
 from engine import app, housekeeping
+from engine import replay as replaying
 from engine.cli import main
 from engine.errors import ModelRefused, TocsinError, UsageError
+from engine.housekeeping import Housekeeper
 from engine.instruments import Instruments
 from engine.manifest import Policy
-from engine.partition import checkpoint
+from engine.partition import checkpoint, retention
 from engine.partition.batch import MicroBatch
 from engine.registry import Registry, follow, liveness, rollout
+from engine.registry import activate as activating
 from engine.registry.activate import activate
-from engine.registry.append import append, change
 from engine.registry.bundle import Bundle, load_bundle
+from engine.registry.controls import read_controls
 from engine.registry.rollout import PolicyRules, Settings
 from engine.registry.staging import Staging
 from engine.replay import replay_log
 from engine.transports import open_log
+from engine.transports import redis as redis_transport
+from engine.transports.base import Record, Topic
 from engine.transports.redis import RedisLog
-from engine.types import Cursor, Kind
+from engine.types import NOWHERE, Cursor, Kind, Position
 from engine.wire.records import Signal, canonical_order
 from engine.workers.inline import InlineWorkers
 from tests.engines import Running, Site, ticks, wait_for
+from tests.made import write
 
 WARM = 500
 """So many made ticks warm every symbol up."""
@@ -49,7 +57,7 @@ def site(tmp_path: Path, redis_dir: Path) -> Iterator[Site]:
 
 
 def assert_replays_equal(site: Site) -> None:
-    done = replay_log(site.log, site.registry, Instruments())
+    done = replay_log(site.log, site.registry)
     assert canonical_order(done.signals) == canonical_order(site.published())
 
 
@@ -107,24 +115,73 @@ def test_a_swap_under_way_changes_nothing_but_the_bundle(site: Site, monkeypatch
 # ---- (b) refusals
 
 @pytest.mark.parametrize(
-    ("code", "what"),
-    [("features_differ", {"fingerprint": "0123456789abcdef"}),
-     ("instruments_differ", {"rules": Instruments({"MADE*": {"scale": 4}})})],
+    ("code", "why", "what", "verbs"),
+    [("engine_refused", "features_differ", {"fingerprint": "0123456789abcdef"}, ["prepare"]),
+     ("instruments_differ", "no such rule here", {"rules": Instruments({"MADE*": {"scale": 4}})}, [])],
 )
-def test_what_an_engine_cant_answer_with_is_not_activated(site: Site, code: str, what: dict[str, Any]) -> None:
+def test_what_an_engine_cant_answer_with_is_not_activated(
+    site: Site, code: str, why: str, what: dict[str, Any], verbs: list[str]
+) -> None:
     good, bad = site.publish(1), site.publish(2, **what)
     moving = ticks(200)
     activate(site.log, site.registry, site.private, good, "ann")
     with Running(site.config()):
         site.send(moving[:100])
-        with pytest.raises(ModelRefused, match=code) as refused:
+        with pytest.raises(ModelRefused, match=why) as refused:
             activate(site.log, site.registry, site.private, bad, "ann")
-        assert (refused.value.code, refused.value.exit) == ("engine_refused", 5)
+        assert (refused.value.code, refused.value.exit) == (code, 5)
         site.send(moving[100:])
         wait_for(lambda: len(site.published()) == 200)
-    assert site.verbs() == ["prepare", "activate", "prepare"]
+    assert site.verbs() == ["prepare", "activate", *verbs]
     assert {signal.bundle for signal in site.signals().values()} == {good}
     assert not site.log.posts("staged.")
+
+
+@pytest.mark.parametrize("what", [{"fingerprint": "0123456789abcdef"}, {"rules": Instruments({"MADE*": {"scale": 4}})}])
+def test_where_nobody_lives_whoever_activates_tries_it(site: Site, what: dict[str, Any]) -> None:
+    with pytest.raises(ModelRefused, match="differ"):
+        activate(site.log, site.registry, site.private, site.publish(1, **what), "ann")
+    assert "activate" not in site.verbs()
+
+
+def test_a_bundle_that_settings_overtook_is_void_for_everybody(site: Site) -> None:
+    """It was staged; then prices were counted otherwise; then its activation came. No engine may die of it, now or later."""
+    other = Instruments({"MADE*": {"scale": 6}})
+    one, two, three = site.publish(1), site.publish(2), site.publish(3, rules=other)
+    moving = ticks(600)
+    with Running(site.config()):
+        activate(site.log, site.registry, site.private, one, "ann")
+        site.send(moving[:200])
+        site.change(Settings(instruments=other.to_dict()))
+        copies = site.change(site.activation(two))
+        site.send(moving[200:400])
+        wait_for(lambda: len(site.published()) == 400)
+    with Running(site.config()):
+        wait_for(lambda: all(site.log.ownership(p).epoch == 2 for p in range(site.log.partitions)))
+        activate(site.log, site.registry, site.private, three, "ann")
+        site.send(moving[400:])
+        wait_for(lambda: len(site.published()) == 600)
+    assert {signal.bundle for signal in site.signals().values()} == {one, three}
+    refused = [msgspec.json.decode(r) for p in (0, 1) for _, r in site.log.published(p, Topic.REJECTS, NOWHERE, 100)]
+    assert [reject["code"] for reject in refused] == ["control"] * len(copies)
+    assert_replays_equal(site)
+
+
+def test_settings_before_the_first_bundle_are_replayed_as_they_were(tmp_path: Path, redis_dir: Path) -> None:
+    first, then = Instruments({"MADE0": {"scale": 6}}), Instruments({"MADE*": {"scale": 5}})
+    site = Site(tmp_path, redis_dir, rules=first)
+    moving = ticks(500)
+    try:
+        with Running(site.config()):
+            site.send(moving[:200])
+            site.change(Settings(instruments=then.to_dict()))
+            activate(site.log, site.registry, site.private, site.publish(1, rules=then), "ann")
+            site.send(moving[200:])
+            wait_for(lambda: len(site.published()) == 300)
+        assert "decided" in {signal.reason for signal in site.signals().values()}
+        assert_replays_equal(site)
+    finally:
+        site.close()
 
 
 # ---- (c), (d) silence and nobody
@@ -202,7 +259,7 @@ def test_a_partition_waits_in_front_of_a_bundle_that_isnt_staged(site: Site, mon
     with Running(site.config(engine__listen=listen)):
         site.send(moving[:200])
         wait_for(lambda: len(site.published()) == 200)
-        k, record = append(site.log, site.private, site.activation(two), "ann", "")
+        k, record = write(site.log, site.private, site.activation(two))
         met = site.log.append(1, [record], Kind.CONTROL)[0]                    # in partition 1 only
         site.send(moving[200:])
         others = sum(1 for n in range(200, 400) if moving.symbols[moving.sid[n]] == "MADE4")
@@ -239,7 +296,7 @@ def test_a_bundle_that_must_answer_and_cant_be_loaded_ends_the_engine(site: Site
     with Running(site.config(registry__path=str(tmp_path / "copy"))) as engine:
         site.send(moving[:100])
         wait_for(lambda: len(site.published()) == 100)
-        change(site.log, site.registry, site.private, site.activation(two), "ann", "")     # whoever wrote it didn't wait
+        site.change(site.activation(two))      # whoever wrote it didn't wait
         site.send(moving[100:])
         died = engine.died()
     assert isinstance(died, ModelRefused)
@@ -260,7 +317,7 @@ def test_copies_that_are_missing_are_made_by_the_engine(
     activate(site.log, site.registry, site.private, one, "ann")
     with Running(site.config()):
         site.send(moving[:100])
-        k, record = append(site.log, site.private, site.activation(two), "ann", "")
+        k, record = write(site.log, site.private, site.activation(two))
         for p in copied:
             site.log.append(p, [record], Kind.CONTROL)
         wait_for(lambda: all(site.copies(p, k) for p in range(site.log.partitions)), "never completed")
@@ -284,7 +341,7 @@ def test_what_the_partitions_will_meet_is_loaded_before_they_are_claimed(site: S
         wait_for(lambda: all(site.log.checkpoints(p) for p in range(site.log.partitions)))
         wait_for(lambda: len(site.published()) == 100)
     site.send(moving[100:200])
-    change(site.log, site.registry, site.private, site.activation(two), "ann", "")
+    site.change(site.activation(two))
     site.send(moving[200:])
     happened: list[tuple[str, str]] = []
     claim = RedisLog.claim
@@ -314,11 +371,11 @@ def restarted_in_the_middle(site: Site, settings: Settings, monkeypatch: pytest.
     moving = ticks(1000)
     with Running(site.config()):
         site.send(moving[:700])
-        _, copies = change(site.log, site.registry, site.private, settings, "ann", "")
+        copies = site.change(settings)
         site.send(moving[700:850])
         wait_for(lambda: len(site.published()) == 850)
     for p, copy in copies.items():
-        assert checkpoint.oldest_k(site.log.checkpoints(p)[:1], Settings.verb), "a restart reads the settings from its checkpoint"
+        assert checkpoint.oldest_k(site.log, Settings.verb, newest=1), "a restart reads the settings from its checkpoint"
         assert checkpoint.oldest_cursor(site.log.checkpoints(p)[:1]) > copy
     site.send(moving[850:])
     with Running(site.config()):
@@ -381,13 +438,108 @@ def test_an_engine_whose_file_counts_otherwise_names_the_key_and_a_command(
     assert site.verbs() == ["prepare", "activate", rollout.Settings.verb]
 
 
-def test_the_order_of_the_rules_counts(site: Site, tmp_path: Path) -> None:
+def test_the_order_of_the_rules_counts(tmp_path: Path, redis_dir: Path) -> None:
     """The first pattern that matches a symbol is its rule."""
-    narrow, wide = {"MADE0": {"scale": 4}}, {"MADE*": {"scale": 5}}
-    activate(site.log, site.registry, site.private, site.publish(1, rules=Instruments(narrow | wide)), "ann")
+    site = Site(tmp_path, redis_dir, rules=Instruments({"MADE0": {"scale": 4}, "MADE*": {"scale": 5}}))
     file = tmp_path / "other.toml"
     file.write_text("[instruments]\n\"MADE*\" = {scale = 5}\n\"MADE0\" = {scale = 4}\n")
     refused = Running(site.config(str(file)))
     with refused:
         error = refused.died()
+    site.close()
     assert getattr(error, "code", "") == "settings_differ"
+
+
+# ---- (i) what stays behind
+
+def test_a_partition_without_ticks_has_a_checkpoint_of_what_it_followed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every bundle ever activated would be needed for ever."""
+    monkeypatch.setattr(checkpoint, "EVERY_NS", 0)
+    with Running(site.config()):
+        for version in (site.publish(1), site.publish(2)):
+            last = activate(site.log, site.registry, site.private, version, "ann")
+        wait_for(lambda: checkpoint.oldest_k(site.log, "activate", newest=1) == last.k)
+
+
+def test_answers_that_came_too_late_are_forgotten_in_the_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activating, "LONG_AGO", 2)
+    version = site.publish(1)
+    names = [activating.answer_name(deployment, 2, "late.one") for deployment in ("main", "main.b")]
+    for name in names:
+        site.log.post(name, b"no answer that we know")
+    activate(site.log, site.registry, site.private, version, "ann")
+    assert sorted(site.log.posts("staged.")) == names[1:], "this deployment's, at the place of our own `prepare`"
+    site.log.post(names[0], b"{}")
+    activate(site.log, site.registry, site.private, version, "ann")
+    assert len(site.log.posts("staged.")) == 2, "somebody may wait for it"
+    activate(site.log, site.registry, site.private, version, "ann")
+    assert sorted(site.log.posts("staged.")) == names[1:]
+
+
+def test_a_log_that_is_trimmed_while_it_is_replayed_is_no_proof(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate(site.log, site.registry, site.private, site.publish(1), "ann")
+    site.send(ticks(500))
+    epoch = site.log.claim(0, "one", site.log.ownership(0))
+    assert epoch
+    step = app.run
+
+    def trimming(*args: Any) -> None:
+        step(*args)
+        site.log.trim(0, epoch, site.log.extent(0).last, 10**6)
+
+    monkeypatch.setattr(replaying, "run", trimming)
+    with pytest.raises(TocsinError, match="trimmed"):
+        replay_log(site.log, site.registry)
+
+
+# ---- (j) room in the log
+
+def filled_log(site: Site, n: int) -> tuple[int, list[Cursor]]:
+    """n records in partition 1 that its owner has done with; the owner's epoch, and where they stand."""
+    epoch = site.log.claim(1, "one", site.log.ownership(1))
+    assert epoch
+    cursors = site.log.append(1, [b"x" * 100] * n)
+    site.log.publish(1, epoch, [], msgspec.msgpack.encode({"cursor": cursors[-1]}))
+    site.log.settle()
+    return epoch, cursors
+
+
+def keeping(site: Site, epoch: int, keep_bytes: int, said: list[str]) -> Housekeeper:
+    controls = read_controls(site.log, site.registry.public_key())
+    parts: Any = {1: SimpleNamespace(epoch=epoch, followed={}, records=0)}
+    return Housekeeper(site.log, controls, Staging(lambda *name: None), parts, "one", 2 * keep_bytes, said.append)
+
+
+@pytest.mark.parametrize("at", [0, 550])
+def test_who_keeps_the_log_from_being_trimmed_is_named(site: Site, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "SLOW_NS", 0)
+    epoch, cursors = filled_log(site, 1000)
+    site.log.post("hold.recorder.dead", retention.hold({1: cursors[at] if at else (0, 0)}))
+    said: list[str] = []
+    keeper = keeping(site, epoch, 20_000, said)
+    for _ in range(5):
+        keeper.work()
+    assert keeper.over == {1: "hold.recorder.dead"}
+    assert len(said) == 1
+    assert "can't be trimmed: hold.recorder.dead" in said[0]
+    assert max(at - 100, 0) <= 1000 - site.log.extent(1).kept <= at
+    site.log.unpost("hold.recorder.dead")
+    keeper.work()
+    assert keeper.over == {}
+    assert site.log.extent(1).bytes < 30_000
+
+
+def test_no_tick_goes_for_signals_that_should(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More was published about forgotten ticks than goes at once: it counts until it is gone, so it goes first."""
+    monkeypatch.setattr(redis_transport, "SWEEP", 200)
+    epoch, cursors = filled_log(site, 1000)
+    for n in range(0, 1000, 100):
+        about = [Position(cursor, ordinal) for cursor in cursors[n:n + 100] for ordinal in range(5)]
+        site.log.publish(1, epoch, [Record(Topic.SIGNALS, position, b"s" * 100) for position in about])
+    site.log.settle()
+    keep = int(site.log.extent(1).bytes * 0.7)
+    keeper = keeping(site, epoch, keep, [])
+    for _ in range(30):                                        # without waiting: there is more to do each time
+        keeper.work()
+    assert site.log.extent(1).bytes < 1.05 * keep
+    assert site.log.extent(1).kept > 650, "seven tenths of it fit"

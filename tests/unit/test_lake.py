@@ -377,6 +377,7 @@ def test_beyond_the_quota_the_oldest_days_go(tmp_path: Path, caplog: pytest.LogC
     expected = whole[np.array([day not in removed for day in days])]
     assert np.array_equal(kept.ts, expected.ts)
     assert sum(file.stat().st_size for file in (tmp_path / "lake/ticks").glob("*/*/*")) <= size / 2
+    assert all(any(folder.iterdir()) for folder in (tmp_path / "lake").rglob("*/")), "an empty folder was left"
     record_all(log, tmp_path, quota=1.0)                   # nothing to record: nothing is removed without a commit
     assert same(lake.read(), kept)
 
@@ -405,6 +406,54 @@ def test_a_removal_that_was_cut_short_is_finished(
     record_all(log, tmp_path)
     assert len(list((tmp_path / "lake/ticks").glob("*/*/*.parquet"))) == 2
     assert same(Lake(tmp_path / "lake").read(), seen)
+
+
+def test_a_symbol_without_a_day_left_is_gone_until_it_is_heard_of_again(tmp_path: Path) -> None:
+    log = MemoryLog(1)
+    tick = b'{"symbol":"%b","ts":%d,"bid":1.5,"ask":1.6}'
+    day = 86_400_000_000_000
+    here = recorder(log, tmp_path, quota=1.0)
+
+    def record(symbol: bytes, n: int) -> None:
+        log.append(0, [tick % (symbol, n * day)])
+        here.take(log.read(here.cursors, 10))
+        here.commit()
+
+    def folders() -> list[str]:
+        return sorted(f"{path.parent.name}/{path.name}" for path in (tmp_path / "lake/ticks").glob("**/*") if path.is_dir())
+
+    record(b"OLD", 1)
+    record(b"NEW", 2)
+    assert folders() == ["NEW/1970-01-03", "ticks/NEW"]
+    assert Lake(tmp_path / "lake").read(["OLD"]).symbols == []
+    record(b"OLD", 2)                              # the writer makes again what it removed
+    assert len(Lake(tmp_path / "lake").read(["OLD"])) == 1
+    here.close()
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3])
+def test_empty_folders_that_a_killed_writer_left_are_swept(
+    killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog(1)
+    for symbol, n in ((b"OLD", 1), (b"NEW", 1), (b"NEW", 2)):
+        log.append(0, [b'{"symbol":"%b","ts":%d,"bid":1.5,"ask":1.6}' % (symbol, n * 86_400_000_000_000)])
+    rmdir, steps = lake_writer.os.rmdir, []
+
+    def dying(path: Path) -> None:
+        steps.append(path.name)
+        if len(steps) == killed_at:
+            raise Crash
+        rmdir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake_writer.os, "rmdir", dying)
+        with pytest.raises(Crash):
+            record_all(log, tmp_path, quota=1.0)
+    seen = Lake(tmp_path / "lake").read()
+    record_all(log, tmp_path)
+    assert [path.name for path in (tmp_path / "lake/ticks").rglob("*") if path.is_dir()] == ["NEW", "1970-01-03"]
+    assert Lake(tmp_path / "lake").read().ts.tolist() == seen.ts.tolist() == [2 * 86_400_000_000_000]
 
 
 # ---- one writer, one log
@@ -445,3 +494,27 @@ def test_other_points_are_read_in_todays(tmp_path: Path) -> None:
     (folder / "commit").write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(commit, parts=[part])))
     with pytest.raises(InputRefused, match="instrument_changed"):
         Lake(folder).read()
+
+
+def test_a_read_that_cuts_begins_after_the_last_row_that_todays_points_cant_say(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    day = 86_400_000_000_000
+    log = MemoryLog(1)
+    for symbol, n, bid in (
+        ("X", 1, "1.2"), ("X", 2, "1.25"), ("Y", 2, "1.3"), ("X", 3, "1.26"), ("X", 3, "1.3"), ("X", 4, "1.4"), ("Y", 5, "1.5")
+    ):
+        log.append(0, [b'{"symbol":"%b","ts":%d,"bid":%b,"ask":2}' % (symbol.encode(), n * day, bid.encode())])
+    record_all(log, tmp_path)
+    commit = Lake(tmp_path / "lake").commit()
+    coarse = [Instrument("X", scale=1), Instrument("Y", scale=1)]
+    parts = [msgspec.structs.replace(commit.parts[0], instruments=coarse)]
+    (tmp_path / "lake/commit").write_bytes(msgspec.msgpack.encode(msgspec.structs.replace(commit, parts=parts)))
+    found = Lake(tmp_path / "lake").read(cut=True)
+    assert [(found.symbol(row), found.ts[row] // day, found.bid[row]) for row in range(len(found))] == [
+        ("Y", 2, 13), ("X", 4, 14), ("Y", 5, 15)
+    ], "the tick of the third day that could be said stands beside one that can't"
+    assert len(Lake(tmp_path / "lake").read(["X"], cut=True)) == 1
+    assert {message.split()[0] for message in caplog.messages if "finer" in message} == {"X"}
+    assert "1970-01-04T00:00:00" in caplog.text
+    assert len(Lake(tmp_path / "lake").read(["X"], end=day, cut=True)) == 0

@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
@@ -14,22 +15,22 @@ from hypothesis import strategies as st
 
 from engine.errors import ModelRefused, UsageError
 from engine.instruments import Instruments
-from engine.partition.checkpoint import oldest_k
+from engine.partition import checkpoint
 from engine.registry import Registry, signing
-from engine.registry.append import append, copy
+from engine.registry.append import append, complete, copy
 from engine.registry.bundle import Bundle
-from engine.registry.controls import read_controls
+from engine.registry.controls import Controls, read_controls
 from engine.registry.decisions import FAILED, FOLDER, Decision, decision, forget, keep
 from engine.registry.liveness import ALIVE_NS, Beats
 from engine.registry.prune import doomed, needed_by, prune
 from engine.registry.rollout import Activate, PolicyRules, Prepare, Settings
-from engine.registry.settings import base_instruments, check_file, counted, in_force, overlay
+from engine.registry.settings import check_file, counted, counted_now, in_force, overlay
 from engine.registry.staging import KEPT, Staging
 from engine.transports.base import Log, Ownership
 from engine.transports.memory import MemoryLog
 from engine.types import START
 from tests.engines import publish_speaking
-from tests.made import speaking_bundle
+from tests.made import speaking_bundle, write
 
 DIGEST = "0" * 64
 NOBODY = Ownership(0, "", 0)
@@ -155,36 +156,46 @@ class Checkpointed(MemoryLog):
     followed: dict[int, list[int]]
 
     def checkpoints(self, partition: int) -> list[bytes]:
-        return [str(k).encode() for k in self.followed.get(partition, [])]
+        return [
+            msgspec.msgpack.encode({"cursor": (1, 0), "followed": {"activate": k}}) for k in self.followed.get(partition, [])
+        ]
 
 
-def lowest(manifests: list[bytes]) -> int:
-    return min(map(int, manifests), default=0)
+def activated(log: Log, private: Ed25519PrivateKey, *versions: str) -> list[int]:
+    return [write(log, private, Activate(version, DIGEST))[0] for version in versions]
 
 
-def write(log: Log, private: Ed25519PrivateKey, *versions: str) -> list[int]:
-    return [append(log, private, Activate(version, DIGEST), "ann", "")[0] for version in versions]
+def needed(log: Log, private: Ed25519PrivateKey) -> set[str]:
+    return needed_by(read_controls(log, private.public_key()), checkpoint.oldest_k(log, Activate.verb))
 
 
 def test_what_a_checkpoint_or_a_partition_without_one_may_still_ask_for_is_needed(private: Ed25519PrivateKey) -> None:
     log = Checkpointed(2)
-    ks = write(log, private, "1", "2", "3", "4")
-    controls = read_controls(log, private.public_key())
+    ks = activated(log, private, "1", "2", "3", "4")
     log.followed = {0: [ks[3], ks[2]], 1: [ks[3], ks[1]]}
-    assert needed_by(log, controls, lowest) == {"2", "3", "4"}
+    assert needed(log, private) == {"2", "3", "4"}
+    assert checkpoint.oldest_k(log, Activate.verb, newest=1) == ks[3]
     log.followed = {0: [ks[3]]}
-    assert needed_by(log, controls, lowest) == {"1", "2", "3", "4"}
-    assert needed_by(log, controls, lambda manifests: oldest_k(manifests, Activate.verb)) == {"1", "2", "3", "4"}
+    assert needed(log, private) == {"1", "2", "3", "4"}
+
+
+def test_what_somebody_waits_to_activate_is_needed(private: Ed25519PrivateKey) -> None:
+    log = Checkpointed(1)
+    write(log, private, Prepare("1", DIGEST))
+    k = activated(log, private, "2")[0]
+    log.followed = {0: [k]}
+    write(log, private, Prepare("3", DIGEST))
+    assert needed(log, private) == {"2", "3"}
 
 
 def test_another_deployments_bundles_are_needed(private: Ed25519PrivateKey) -> None:
     log = Checkpointed(1)
-    ks = write(log, private, "1", "2")
+    ks = activated(log, private, "1", "2")
     log.deployment = "paper"
-    write(log, private, "7")
+    activated(log, private, "7")
     log.deployment = "main"
     log.followed = {0: [ks[1]]}
-    assert needed_by(log, read_controls(log, private.public_key()), lowest) == {"2", "7"}
+    assert needed(log, private) == {"2", "7"}
 
 
 def test_prune_leaves_what_has_an_alias_and_takes_decisions_along(registry: Registry, keys: Ed25519PrivateKey) -> None:
@@ -258,25 +269,20 @@ def test_settings_lie_over_the_bundle_and_over_nothing_else() -> None:
 def test_the_newest_settings_are_in_force_whole(private: Ed25519PrivateKey) -> None:
     log = MemoryLog(1)
     assert in_force(read_controls(log, private.public_key())) == Settings()
-    append(log, private, Settings(PolicyRules(buy=0.5), {"one": 2.0}), "ann", "")
-    append(log, private, Settings(PolicyRules(sell=-0.5)), "ann", "")
+    write(log, private, Settings(PolicyRules(buy=0.5), {"one": 2.0}))
+    write(log, private, Settings(PolicyRules(sell=-0.5)))
     assert in_force(read_controls(log, private.public_key())) == Settings(PolicyRules(sell=-0.5))
 
 
-def test_prices_are_counted_as_settings_else_the_first_bundle_else_the_file_say(
-    registry: Registry, keys: Ed25519PrivateKey
-) -> None:
-    log, file = MemoryLog(1), Instruments({"FILE": {"scale": 1}})
-    controls = read_controls(log, keys.public_key())
-    assert base_instruments(controls, registry, file) is file
-    for scale in (2, 3):
-        version = publish_speaking(registry, keys, rules=Instruments({"A": {"scale": scale}}))
-        append(log, keys, Activate(version, registry.read(version).digest), "ann", "")
-    base = base_instruments(read_controls(log, keys.public_key()), registry, file)
-    assert base.to_dict() == Instruments({"A": {"scale": 2}}).to_dict()
-    assert counted(Settings(), base) is base
+def test_prices_are_counted_as_settings_else_the_log_say(private: Ed25519PrivateKey) -> None:
+    log = MemoryLog(1, rules=Instruments({"A": {"scale": 2}}))
+    assert counted_now(log, read_controls(log, private.public_key())) is log.rules
     other = Instruments({"A": {"scale": 4}}).to_dict()
-    assert counted(Settings(instruments=other), base).to_dict() == other
+    write(log, private, Settings(instruments=other))
+    assert counted_now(log, read_controls(log, private.public_key())).to_dict() == other
+    write(log, private, Settings())
+    assert counted_now(log, read_controls(log, private.public_key())) is log.rules
+    assert counted(Settings(instruments=other), log.rules).to_dict() == other
 
 
 @pytest.mark.parametrize(
@@ -289,13 +295,15 @@ def test_prices_are_counted_as_settings_else_the_first_bundle_else_the_file_say(
         ({"A": {"scale": 2}}, "'*'"),
     ],
 )
+@pytest.mark.parametrize("settled", [False, True], ids=["as created", "by settings"])
 def test_a_file_that_counts_otherwise_than_the_log_is_refused(
-    registry: Registry, private: Ed25519PrivateKey, file: dict[str, dict[str, int]], named: str | None
+    private: Ed25519PrivateKey, settled: bool, file: dict[str, dict[str, int]], named: str | None
 ) -> None:
-    log = MemoryLog(1)
-    logs = Instruments({"A": {"scale": 2}, "*": {"scale": 3}})
-    append(log, private, Settings(instruments=logs.to_dict()), "ann", "")
-    check = partial(check_file, Instruments(file), read_controls(log, private.public_key()), registry)
+    rules = Instruments({"A": {"scale": 2}, "*": {"scale": 3}})
+    log = MemoryLog(1, rules=Instruments() if settled else rules)
+    if settled:
+        write(log, private, Settings(instruments=rules.to_dict()))
+    check = partial(check_file, Instruments(file), log, read_controls(log, private.public_key()))
     if named is None:
         check()
         return
@@ -321,11 +329,11 @@ class Fetched(MemoryLog):
 
 def test_each_record_is_fetched_once_and_the_newest_of_each_verb_is_due(private: Ed25519PrivateKey) -> None:
     log = Fetched(1)
-    first = write(log, private, "1")[0]
+    first = activated(log, private, "1")[0]
     controls = read_controls(log, private.public_key())
-    append(log, private, Settings(PolicyRules(buy=0.5)), "ann", "")
-    second = write(log, private, "2")[0]
-    append(log, private, Prepare("3", DIGEST), "ann", "")
+    write(log, private, Settings(PolicyRules(buy=0.5)))
+    second = activated(log, private, "2")[0]
+    write(log, private, Prepare("3", DIGEST))
     log.after.clear()
     controls.refresh()
     controls.refresh()
@@ -339,7 +347,7 @@ def test_each_record_is_fetched_once_and_the_newest_of_each_verb_is_due(private:
 def test_a_copy_is_held_against_what_was_appended_after_the_reader_came(private: Ed25519PrivateKey) -> None:
     log = MemoryLog(1)
     controls = read_controls(log, private.public_key())
-    k, record = append(log, private, Activate("1", DIGEST), "ann", "")
+    k, record = write(log, private, Activate("1", DIGEST))
     copy(log, record)
     entry = log.read({0: START}, 1)[0][0]
     found = controls.check(entry, {})
@@ -350,11 +358,39 @@ def test_a_copy_is_held_against_what_was_appended_after_the_reader_came(private:
 
 def test_what_others_deployed_is_named_and_forgeries_are_not(private: Ed25519PrivateKey) -> None:
     log = MemoryLog(1)
-    write(log, private, "1")
+    activated(log, private, "1")
     log.deployment = "paper"
-    write(log, private, "2")
-    write(log, Ed25519PrivateKey.generate(), "66")
+    activated(log, private, "2")
+    activated(log, Ed25519PrivateKey.generate(), "66")
     log.deployment = "main"
     controls = read_controls(log, private.public_key())
     assert controls.named_by_others() == {"2"}
     assert [c.k for c in controls.holding()] == [2]
+
+
+def test_what_is_written_follows_from_all_that_was_written_before(private: Ed25519PrivateKey) -> None:
+    """Two who change settings at once: the second starts from what the first has left."""
+    log = MemoryLog(1)
+    asked: list[Settings] = []
+
+    def calmer(seen: Controls) -> Settings:
+        asked.append(in_force(seen))
+        if len(asked) == 1:
+            write(log, private, Settings(PolicyRules(max_spread=3.0)))         # between our reading and our writing
+        return Settings(msgspec.structs.replace(in_force(seen).policy, cooldown_s=30.0))
+
+    controls = read_controls(log, private.public_key())
+    assert append(log, controls, private, calmer, "ann", "") == 3
+    assert len(asked) == 2
+    assert in_force(read_controls(log, private.public_key())).policy == PolicyRules(max_spread=3.0, cooldown_s=30.0)
+
+
+def test_completing_copies_what_is_due_in_the_order_it_was_written(private: Ed25519PrivateKey) -> None:
+    log = MemoryLog(2)
+    settings, _ = write(log, private, Settings(PolicyRules(buy=0.5)))
+    activated(log, private, "1")
+    newest = activated(log, private, "2")[0]
+    made = complete(log, read_controls(log, private.public_key()))
+    assert list(made) == [settings, newest]
+    for p in range(2):
+        assert [e.cursor for e in log.read({p: START}, 10)[p]] == [made[settings][p], made[newest][p]]

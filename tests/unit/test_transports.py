@@ -15,10 +15,10 @@ from engine.transports import create_log, open_log
 TOY = """
 from engine.transports.memory import MemoryLog
 
-def open_log(url, deployment, create):
+def open_log(url, deployment, create, rules):
     return MemoryLog(7, deployment)
 
-def create_log(url, partitions):
+def create_log(url, partitions, rules):
     return MemoryLog(partitions)
 """
 

@@ -32,13 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
+    from engine.arguments import column_map
+    from engine.files import read_ticks
     from engine.manifest import Moments
     from engine.registry import signing
+    from engine.registry.controls import read_controls
+    from engine.registry.settings import check_file, counted_now
     from engine.registry.store import Registry
     from engine.transports import open_log
 
     from ..progress import Bars
-    from ..sources import ticks_of_files, ticks_of_log
+    from ..sources import ticks_of_log
     from ..training import start_fits, train_and_decide
 
     if not args.ticks and not config.log.transport:
@@ -53,10 +57,13 @@ def run(args: argparse.Namespace, config: Config) -> int:
         registry = Registry(config.registry_path, config.trust_path)
         log = None
         if config.log.transport:
-            log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions)
+            log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
             stack.callback(log.close)
+            controls = read_controls(log, registry.public_key())
+            check_file(config.rules(), log, controls)
         if args.ticks:
-            ticks, rules = ticks_of_files(args.ticks, config, args.map)
+            rules = counted_now(log, controls) if log else config.rules()
+            ticks = read_ticks(args.ticks, rules, columns=column_map(args.map))
         else:
             assert log is not None
             ticks, rules = ticks_of_log(log, registry, config, config.trainer.days)

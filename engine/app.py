@@ -73,7 +73,7 @@ class Engine:
         self._warm: TickBatch | None = None
         compile_everything(log.info)
         self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=self.rules)
-        self.seen = Observer(log.info)
+        self.seen = Observer(log.info, self.log.format)
 
     def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Until `stop` says so; returns the counts.
@@ -118,7 +118,8 @@ class Engine:
             )
             self.parts[part.number] = part
             inbox.seek(part.number, part.upto)
-            log.info("partition %d: epoch %d, from %s, published up to %s", part.number, part.epoch, part.upto, part.tail)
+            upto, tail = self.log.format(part.upto), self.log.format(part.tail.cursor)
+            log.info("partition %d: epoch %d, from %s, published up to %s", part.number, part.epoch, upto, tail)
             return part
 
         status = Status(self.config.name, self.log, self.seen, self.parts, inbox, keeper, [keeping])

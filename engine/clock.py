@@ -11,3 +11,8 @@ monotonic_ns = time.monotonic_ns
 """ns that only rise, for durations and leases."""
 
 sleep = time.sleep
+
+
+def stamp() -> str:
+    """Now, for records that people read: RFC 3339, UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

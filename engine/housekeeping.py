@@ -114,12 +114,13 @@ class Housekeeper:
 
     def _hold(self, parts: Mapping[int, Partition]) -> None:
         """Say from where on this deployment still needs each partition: its oldest checkpoint."""
+        posts = self._log.posts(retention.HOLDS)
         for number in parts:
             manifests = self._log.checkpoints(number)
             newest = manifests[0] if manifests else b""
-            if self._held.get(number) != newest:
+            name = f"{retention.HOLDS}engine.{self._log.deployment}.{number}"
+            if self._held.get(number) != newest or name not in posts:
                 oldest = oldest_cursor(manifests) if manifests else START
-                name = f"{retention.HOLDS}engine.{self._log.deployment}.{number}"
                 self._log.post(name, retention.hold({number: oldest}))
                 self._held[number] = newest
 

@@ -72,9 +72,9 @@ class Expert(Struct, frozen=True, forbid_unknown_fields=True):
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """From probabilities to a side; margin = p_buy − p_sell.
 
-    buy, sell: the margin beyond which a side is named. hysteresis: a named side is kept while the margin stays
-    beyond this part of its threshold. cooldown_s: event time before another side may be named. max_spread: no side
-    while the spread is wider than this many times its mean.
+    buy, sell: the margin above which, below which a side is named; sell is negative. hysteresis: a named side is kept
+    while the margin stays beyond this part of its threshold. cooldown_s: event time before another side may be named.
+    max_spread: no side while the spread is wider than this many times its mean.
     """
 
     buy: float

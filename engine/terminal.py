@@ -43,7 +43,8 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=None if stream.isatty() else 200)
+    width = None if stream.isatty() else 200
+    return Console(file=stream, highlight=False, markup=False, soft_wrap=not stream.isatty(), width=width)
 
 
 def note(text: str) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import __version__
+from engine import __version__, clock
 from engine.errors import ModelRefused, TocsinError
 from engine.features import FeatureSet
 from engine.instruments import Instruments
@@ -177,7 +176,7 @@ def _manifest(
     for f in fitted:
         libraries |= f.versions
     return Manifest(
-        FORMAT, "", datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), list(CLASSES),
+        FORMAT, "", clock.stamp(), list(CLASSES),
         Features(features.names, features.fingerprint), moments, rules.to_dict(), experts, policy,
         Training(int(data.event_ts[0]), int(data.end_ts.max()), data.symbols, data.ticks, len(data.y), data.digest),
         metrics, libraries, golden, {},

@@ -158,10 +158,9 @@ class Service:
 
     def _keep_failure(self, why: str, seconds: float) -> None:
         """So that `models list` tells of it."""
-        at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         failed = Decision(
-            decisions.FAILED, at, self.config.log.deployment, self._asked_by, self.config.trainer.activate, False, False, why,
-            round(seconds, 3),
+            decisions.FAILED, clock.stamp(), self.config.log.deployment, self._asked_by, self.config.trainer.activate, False,
+            False, why, round(seconds, 3),
         )
         try:
             decisions.keep(self.registry, failed, self.private)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from engine import clock
 from engine.config import MAIN, Config
 from engine.errors import TocsinError, UsageError
 from engine.instruments import Instruments
@@ -63,7 +63,7 @@ def train_and_decide(
         except TocsinError as error:
             failure, why = error, f"{why}; not activated: {error.args[0]} [{error.code}]"
     decision = Decision(
-        about=trained.version, at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        about=trained.version, at=clock.stamp(),
         deployment=deployment, trigger=trigger, rule=rule, better=trained.better, why=why,
         seconds=round(time.monotonic() - start, 3), **done,
     )

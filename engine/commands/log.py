@@ -14,7 +14,7 @@ EXAMPLE = "tocsin log create --transport redis://localhost:6379 --partitions 4"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("create", "info", "release"))
     parser.add_argument("hold", nargs="?", help="release: whose hold on the log to end, as `log info` names it, because nobody "
-                        "will come back for it")
+                        "will come back for it; a process that lives takes it again")
     parser.add_argument("--partitions", type=int, metavar="P", help="of the new log, for good (default [log] partitions: 4)")
 
 
@@ -32,10 +32,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
         log = open_log(config.url, deployment=config.log.deployment)
     try:
         if args.what == "release":
-            if f"{HOLDS}{args.hold}" not in log.posts(HOLDS):
+            name = f"{HOLDS}{args.hold.removeprefix(HOLDS)}"
+            if name not in log.posts(HOLDS):
                 raise UsageError("log_release", f"nobody holds {log.url} under the name {args.hold!r}",
                                  hint="tocsin log info names the holds")
-            log.unpost(f"{HOLDS}{args.hold}")
+            log.unpost(name)
         posts = log.posts(HOLDS)
         partitions = []
         for partition in range(log.partitions):

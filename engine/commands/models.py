@@ -61,6 +61,7 @@ def _list(registry: Registry) -> tuple[list[dict[str, Any]], Any]:
     """One object per version. What a refused bundle says of itself isn't repeated."""
     aliases = registry.aliases()
     rows = []
+    latest = ""
     for version in registry.versions():
         row: dict[str, Any] = {
             "version": version, "aliases": [name for name, target in aliases.items() if target == version],
@@ -69,6 +70,7 @@ def _list(registry: Registry) -> tuple[list[dict[str, Any]], Any]:
         try:
             manifest = registry.verify(version)
             decided = decision(registry, version)
+            latest = max(latest, decided.at if decided else "")
             row |= {
                 "experts": [expert.name for expert in manifest.experts], "created": manifest.created,
                 "decision": None if decided is None else "activated" if decided.activated else "kept",
@@ -77,7 +79,7 @@ def _list(registry: Registry) -> tuple[list[dict[str, Any]], Any]:
             row["status"] = error.code
         rows.append(row)
     failed = decision(registry, FAILED)
-    if failed is not None:
+    if failed is not None and failed.at >= latest:
         note(f"the last training that failed: {failed.at}: {failed.why}")
     if not rows:
         return rows, f"{registry.folder} holds no bundle yet: `tocsin train` makes the first"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..config import Config
-from ..errors import UsageError
-from ..registry.rollout import PolicyRules, Settings
+from ..errors import ModelRefused, UsageError
+from ..registry.rollout import Activate, PolicyRules, Settings
 from ..terminal import answer_json, note, table, whoever
+
+if TYPE_CHECKING:
+    from ..registry.controls import Controls
+    from ..registry.store import Registry
 
 EXAMPLE = "tocsin settings set policy.cooldown_s=30 weights.lightgbm=2 --comment 'too many turns'"
 
@@ -29,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     from ..registry import signing
     from ..registry.append import change
-    from ..registry.controls import Controls, read_controls
+    from ..registry.controls import read_controls
     from ..registry.settings import in_force
     from ..registry.store import Registry
     from ..transports import open_log
@@ -50,7 +55,10 @@ def run(args: argparse.Namespace, config: Config) -> int:
             answer = {"k": k, "copies": {str(p): log.format(cursor) for p, cursor in copies.items()}}
             note(f"holds in deployment {config.log.deployment} from these places on (control record {k}): "
                  + ", ".join(f"{p}: {cursor}" for p, cursor in answer["copies"].items()))
-        shown = msgspec.to_builtins(in_force(read_controls(log, registry.public_key())))
+        controls = read_controls(log, registry.public_key())
+        shown = msgspec.to_builtins(in_force(controls))
+        for doubt in _doubts(in_force(controls), controls, registry):
+            note(doubt)
     finally:
         log.close()
     if args.json:
@@ -60,6 +68,23 @@ def run(args: argparse.Namespace, config: Config) -> int:
         rows += [["instruments", str(shown["instruments"])]] if shown.get("instruments") else []
         table("", ("overruled", "value"), rows or [["nothing", "the bundle's own rules hold"]])
     return 0
+
+
+def _doubts(settings: Settings, controls: Controls, registry: Registry) -> Iterator[str]:
+    """What may not be meant, in words."""
+    newest = controls.newest().get(Activate.verb)
+    if newest is None or not isinstance(newest.body, Activate):
+        return
+    version = newest.body.version
+    try:
+        own = {expert.name: expert.weight for expert in registry.manifest(version).experts}
+    except ModelRefused:
+        return                                     # whoever must answer with it says so
+    unknown = sorted(settings.weights.keys() - own.keys())
+    if unknown:
+        yield f"bundle {version}, which answers now, has no expert {', '.join(unknown)}: that weight changes nothing"
+    if sum((own | settings.weights)[name] for name in own) <= 0:
+        yield f"no expert of bundle {version} would be left: all of them keep the bundle's weights"
 
 
 def _changed(settings: Settings, changes: list[str], config: Config) -> Settings:
@@ -75,6 +100,9 @@ def _changed(settings: Settings, changes: list[str], config: Config) -> Settings
             if value not in ("", FILE):
                 raise UsageError("settings_key", f"{text!r}: instruments=file, or instruments= for the log's first ones",
                                  hint="write them into [instruments] of the file, then instruments=file")
+            if value and not config.instruments:
+                raise UsageError("settings_key", f"{text!r}: this configuration has no [instruments]",
+                                 hint="name the file that has them: --config FILE")
             content[INSTRUMENTS] = config.rules().to_dict() if value else None
         elif value:
             content.setdefault(section, {})[name] = _number(key, value)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Controls:
-    """`models` of a log, seen by one deployment. Records there never change: each is fetched and authenticated once."""
+    """`models` of a log, seen by one deployment. Records there never change: each is fetched once."""
 
     def __init__(self, log: Log, public: Ed25519PublicKey) -> None:
         self._log = log

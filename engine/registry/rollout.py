@@ -59,8 +59,8 @@ class Prepare(Struct, frozen=True, forbid_unknown_fields=True):
 class PolicyRules(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What of a bundle's policy (manifest.Policy) is overruled; the rest stays the bundle's."""
 
-    buy: float | None = None
-    sell: float | None = None
+    buy: Annotated[float, Meta(ge=0, le=1)] | None = None
+    sell: Annotated[float, Meta(ge=-1, le=0)] | None = None
     hysteresis: Annotated[float, Meta(ge=0, le=1)] | None = None
     cooldown_s: Annotated[float, Meta(ge=0)] | None = None
     max_spread: Annotated[float, Meta(gt=0)] | None = None

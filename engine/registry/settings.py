@@ -59,6 +59,6 @@ def check_file(file: Instruments, log: Log, controls: Controls) -> None:
     named = ", ".join(f"[instruments] {key!r}" for key in keys) or "[instruments]: their order, or closed"
     raise UsageError(
         "settings_differ", f"this file differs from the log's settings: {named}",
-        hint="take [instruments] out of the file; or have the log count so from here on: tocsin settings set instruments=file "
-        "--comment WHY",
+        hint="take [instruments] out of the file; or have the log count so from here on, with the same configuration: "
+        "tocsin settings set instruments=file --comment WHY",
     )

@@ -72,7 +72,10 @@ class Registry:
     """The versions under `folder`, believed when signed by the public key in the file `trust`."""
 
     def __init__(self, folder: str | Path, trust: str | Path | None = None) -> None:
+        """Raises UsageError `registry_path` where something else than a folder has this name."""
         self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError("registry_path", f"{self.folder} isn't a folder", hint="mend [registry] path")
         self.trust = None if trust is None else Path(trust)
 
     def __repr__(self) -> str:

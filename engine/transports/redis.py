@@ -294,8 +294,11 @@ class RedisLog(Log):
     # ---- control records
 
     def controls(self, after: int = 1) -> list[tuple[int, bytes]]:
-        answer = self._ask("XRANGE", self._models, b"%d-0" % (max(after, 1) + 1), "+")
-        return [(_cursor(ident)[0], fields[1]) for ident, fields in answer]
+        known = max(after, 1)
+        answer = self._ask("XRANGE", self._models, b"%d-0" % known, "+")
+        if not answer or _cursor(answer[0][0])[0] != known or (known == 1 and not self._is_this(answer)):
+            raise self._replaced()
+        return [(_cursor(ident)[0], fields[1]) for ident, fields in answer[1:]]
 
     def append_control(self, k: int, payload: bytes) -> bool:
         free = self._ask("EVAL", _APPEND_CONTROL, 1, self._models, k, payload)
@@ -495,11 +498,18 @@ class RedisLog(Log):
         """Refuse a connection to any other log than the one this object was opened on."""
         connection.send_command("XRANGE", self._models, "1-0", "1-0")
         answer = connection.read_response()
-        if not answer or _fields(answer)[b"identity"] != self.identity.encode():
-            raise TransportUnreachable(
-                "identity", f"{self.url} holds another log now than {self.identity}",
-                hint="somebody replaced the log: start again, or bring the old one back",
-            )
+        if not answer or not self._is_this(answer):
+            raise self._replaced()
+
+    def _is_this(self, first: Any) -> bool:
+        """Whether the first record of `models` is this log's."""
+        return _fields(first)[b"identity"] == self.identity.encode()
+
+    def _replaced(self) -> TransportUnreachable:
+        return TransportUnreachable(
+            "identity", f"{self.url} holds another log now than {self.identity}",
+            hint="somebody replaced the log: start again, or bring the old one back",
+        )
 
 
 # ---- ids

@@ -91,8 +91,12 @@ class Symbols:
 class Observer:
     """Counts of one engine since its start; `tell` hears, in words, what an operator wants to know at once."""
 
-    def __init__(self, tell: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, tell: Callable[[str], None] = lambda text: None, name: Callable[[Cursor], str | int] = str
+    ) -> None:
+        """name: a cursor as the log's users know it."""
         self._tell = tell
+        self._name = name
         self.taken = 0
         self.rejected: Counter[str] = Counter()
         self.decisions: I64 = np.zeros((len(SIDES), len(REASONS)), np.int64)
@@ -168,11 +172,11 @@ class Observer:
     def followed(self, partition: int, cursor: Cursor, k: int, version: str | None) -> None:
         """A control record holds from here on; version: the bundle it names, None if it names none."""
         if version is None:
-            self._tell(f"partition {partition}: other settings from {cursor} on (k {k})")
+            self._tell(f"partition {partition}: other settings from {self._name(cursor)} on (k {k})")
             return
         self.swaps[partition] += 1
         self.activations.append({"bundle": version, "partition": partition, "cursor": cursor, "k": k})
-        self._tell(f"partition {partition}: bundle {version} answers from {cursor} on (k {k})")
+        self._tell(f"partition {partition}: bundle {version} answers from {self._name(cursor)} on (k {k})")
 
     def control_refused(self, partition: int, error: InputRefused) -> None:
         self.rejected[Code.CONTROL.value] += 1

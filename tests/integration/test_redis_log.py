@@ -184,6 +184,22 @@ def test_a_trim_sweeps_so_much_and_the_next_the_rest(log: Log, admin: Admin, mon
     assert left[5:] == [100, 100]                         # the block of the newest
 
 
+def test_a_log_put_in_the_place_of_this_one_is_noticed_on_an_old_connection(
+    log: Log, admin: Admin, server: EmbeddedServer
+) -> None:
+    for k in (2, 3):
+        assert log.append_control(k, b"x")
+    assert [k for k, _ in log.controls(2)] == [3]
+    admin.flushall()
+    for known in (1, 3):
+        with pytest.raises(TransportUnreachable, match="another log"):
+            log.controls(known)
+    create_log(f"unix://{server.socket}", 1).close()
+    for known in (1, 3):
+        with pytest.raises(TransportUnreachable, match="another log"):
+            log.controls(known)
+
+
 def test_payloads_stay_in_the_server(log: Log, admin: Admin) -> None:
     cursors = log.append(0, [b"x" * 500_000] * 4)
     epoch = log.claim(0, "a", log.ownership(0)) or 0

@@ -73,7 +73,7 @@ def controls_of(log: Log, folder: Path) -> Controls:
 
 
 def recorder(log: Log, folder: Path, quota: float = 50e9) -> Recorder:
-    return Recorder(log, folder / "lake", controls_of(log, folder / "keys"), Instruments, quota)
+    return Recorder(log, folder / "lake", controls_of(log, folder / "keys"), quota)
 
 
 def record_all(log: Log, folder: Path, commits: int = 1, **options: Any) -> None:

@@ -109,8 +109,6 @@ class Commit(msgspec.Struct, frozen=True):
     """ns UTC."""
     newest: int
     """ns UTC, the highest stamp of a tick taken."""
-    base: dict[str, Any]
-    """How prices are counted where no settings say: Instruments.to_dict."""
     parts: list[Part]
     gaps: list[Gap]
     removing: list[str]
@@ -164,6 +162,8 @@ def read_commit(folder: Path) -> Commit | None:
         content = (folder / "commit").read_bytes()
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise InputRefused("lake_format", f"{folder} isn't a folder", hint="mend [lake] path") from None
     try:
         commit = msgspec.msgpack.decode(content, type=Commit)
     except msgspec.DecodeError:
@@ -200,7 +200,7 @@ def read_status(folder: Path) -> Status | None:
     """What the recorder last said of itself; None if none ever did."""
     try:
         return msgspec.json.decode((folder / "status").read_bytes(), type=Status)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
 
 

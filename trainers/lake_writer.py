@@ -22,7 +22,7 @@ import msgspec
 
 from engine import clock
 from engine.errors import InputRefused, OwnershipLost, TransportUnreachable
-from engine.instruments import Instruments
+from engine.transports.base import Log
 from engine.types import START
 
 from .lake import FORMAT, TABLES, TICKS, Commit, Gap, Part, Segment, counting, day_of, folder_of, read_commit, segments_in
@@ -57,15 +57,11 @@ class Writer:
 
     commit: Commit
 
-    def __init__(
-        self, folder: Path, identity: str, partitions: int, rules: Callable[[], Instruments], quota: float,
-        tell: Callable[[str], None],
-    ) -> None:
+    def __init__(self, folder: Path, source: Log, quota: float, tell: Callable[[str], None]) -> None:
         """Lock the lake, make it where there is none, and remove what no commit speaks of.
 
-        rules: how prices are counted from the first tick on; asked for a new lake only. quota: bytes. tell: hears, in
-        words, what was removed for it. Raises OwnershipLost `lake_locked`, TransportUnreachable `lake_foreign`,
-        InputRefused `lake_format`, `lake_damaged`.
+        source: the log that is recorded. quota: bytes. tell: hears, in words, what was removed for it. Raises OwnershipLost
+        `lake_locked`, TransportUnreachable `lake_foreign`, InputRefused `lake_format`, `lake_damaged`.
         """
         self.folder = folder
         self.bytes = 0
@@ -79,10 +75,10 @@ class Writer:
             _sync(folder.parent)
         self._lock = _lock(folder)
         try:
-            found = read_commit(folder) or _beginning(folder, identity, partitions, rules)
-            if found.identity != identity:
+            found = read_commit(folder) or _beginning(folder, source)
+            if found.identity != source.identity:
                 raise TransportUnreachable(
-                    "lake_foreign", f"{folder} is the lake of another log ({found.identity}; this one is {identity})",
+                    "lake_foreign", f"{folder} is the lake of another log ({found.identity}; this one is {source.identity})",
                     hint="give this log a lake of its own: [lake] path, or another --home",
                 )
             # a new number before anything is removed: who reads just now will look again
@@ -232,14 +228,13 @@ class Writer:
         self.bytes -= self._sizes.pop(segment)
 
 
-def _beginning(folder: Path, identity: str, partitions: int, rules: Callable[[], Instruments]) -> Commit:
+def _beginning(folder: Path, source: Log) -> Commit:
     """Of a lake that holds nothing. Raises InputRefused where there are rows: without a commit they would be swept away."""
     if any((folder / table).exists() for table in TABLES):
         raise InputRefused("lake_damaged", f"{folder} holds ticks, but its file `commit` is gone",
                            hint="bring the file back from a copy, or record into another folder ([lake] path)")
-    base = rules().to_dict()
-    parts = [Part(START, 0, [], [], base, {}) for _ in range(partitions)]
-    return Commit(FORMAT, 0, secrets.token_hex(16), identity, clock.wall_ns(), 0, base, parts, [], [], [])
+    parts = [Part(START, 0, [], [], source.rules.to_dict(), {}) for _ in range(source.partitions)]
+    return Commit(FORMAT, 0, secrets.token_hex(16), source.identity, clock.wall_ns(), 0, parts, [], [], [])
 
 
 def _folders(folder: Path) -> Iterator[Path]:

@@ -93,10 +93,8 @@ class _Partition:
 class Recorder:
     """One log into one lake: `Recorder(…).run(stop)`; `commit` at once makes everything read so far durable."""
 
-    def __init__(
-        self, source: Log, folder: Path, controls: Controls, rules: Callable[[], Instruments], quota: float
-    ) -> None:
-        """rules: how prices are counted from the log's first tick on, asked for a new lake only. quota: bytes.
+    def __init__(self, source: Log, folder: Path, controls: Controls, quota: float) -> None:
+        """quota: bytes.
 
         Raises OwnershipLost `lake_locked`, TransportUnreachable `lake_foreign` and others, InputRefused `lake_format`,
         `lake_damaged`, TocsinError `lake_write`.
@@ -104,9 +102,8 @@ class Recorder:
         self._log = source
         self._controls = controls
         with _writing(folder):
-            self.writer = Writer(folder, source.identity, source.partitions, rules, quota, log.warning)
+            self.writer = Writer(folder, source, quota, log.warning)
         kept = self.writer.commit
-        self._base = Instruments.from_dict(kept.base)
         self._parts = [_Partition(number, part) for number, part in enumerate(kept.parts)]
         for part in self._parts:
             if not self._whole(part):              # a copy of the settings may be gone with what was trimmed
@@ -195,7 +192,7 @@ class Recorder:
             return
         part.followed[control.verb] = control.k
         if isinstance(control.body, Settings):
-            part.count(counted(control.body, self._base))
+            part.count(counted(control.body, self._log.rules))
 
     # ---- into the lake
 
@@ -207,6 +204,7 @@ class Recorder:
         moved = [part for part in self._parts if part.cursor > part.committed]
         if not moved:
             return
+        self._controls.refresh()                   # raises `identity` if what was read is another log's by now
         gaps = [gap for part in moved if (gap := self._gap(part))]
         with _writing(self.writer.folder):
             self.writer.append(self._fresh(moved), [part.state() for part in self._parts], self._newest, gaps)
@@ -346,10 +344,7 @@ def record(config: Config, stop: Callable[[], bool], hurry: Callable[[], bool]) 
     source = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
     try:
         controls = read_controls(source, registry.public_key())
-        recorder = Recorder(
-            source, config.lake_path, controls, lambda: source.rules,
-            config.lake.quota_gb * 1e9,
-        )
+        recorder = Recorder(source, config.lake_path, controls, config.lake.quota_gb * 1e9)
         try:
             log.info("recording %s into %s", source.url, config.lake_path)
             recorder.run(stop, hurry)

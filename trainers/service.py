@@ -37,6 +37,7 @@ from engine.watch.logs import configure
 from engine.watch.metrics import TrainerCollector, registry
 from engine.watch.training import TrainerObserver
 
+from .experts import chosen
 from .family import end_with_parent
 from .lake import read_status
 from .schedule import schedule
@@ -61,7 +62,7 @@ class Service:
     def __init__(self, config: Config, as_json: bool = False) -> None:
         """as_json: how log lines are written.
 
-        Raises UsageError (schedule, keys, a file that differs from the log's settings), TransportUnreachable.
+        Raises UsageError (schedule, experts, keys, a file that differs from the log's settings), TransportUnreachable.
         """
         self.config = config
         self._as_json = as_json
@@ -70,6 +71,7 @@ class Service:
         self.private = signing.load_private(config.keys_path / signing.PRIVATE)
         self.registry.check_pair(self.private)
         self._next = schedule(config.trainer.every)
+        chosen(config.trainer.experts)
         self.log: Log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
         check_file(config.rules(), self.log, read_controls(self.log, self.registry.public_key()))
         self.training: _Child | None = None
@@ -316,7 +318,7 @@ def _record(pipe: Connection, as_json: bool, config: Config, hurry: _Hurry) -> N
     try:
         record(config, stop, hurry.asked)
     except TocsinError as error:
-        pipe.send({"decision": None, "error": str(error), "fatal": error.code not in _PASSING})
+        pipe.send({"decision": None, "error": _said(error), "fatal": error.code not in _PASSING})
     except Exception as error:
         pipe.send({"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
 
@@ -332,7 +334,7 @@ def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry:
     try:
         pipe.send({"decision": _train_once(config, trigger, hurry.ask), "error": ""})
     except TocsinError as error:
-        pipe.send({"decision": None, "error": str(error), "too_little": error.code in ("no_events", "too_few_events")})
+        pipe.send({"decision": None, "error": _said(error), "too_little": error.code in ("no_events", "too_few_events")})
     except Exception as error:
         pipe.send({"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
 
@@ -371,6 +373,11 @@ def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Deci
 
 def _private(config: Config) -> Any:
     return signing.load_private(config.keys_path / signing.PRIVATE)
+
+
+def _said(error: TocsinError) -> str:
+    """In one line; the hint is for who started it by hand."""
+    return f"{error.args[0]} [{error.code}]"
 
 
 def _where(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import clock
 from engine.config import MAIN, Config
-from engine.errors import TocsinError, UsageError
+from engine.errors import TocsinError
 from engine.instruments import Instruments
 from engine.manifest import Moments
 from engine.registry import decisions
@@ -21,7 +21,7 @@ from engine.terminal import whoever
 from engine.transports.base import Log
 from engine.types import TickBatch
 
-from .experts import names
+from .experts import chosen, names
 from .experts.devices import cpu_budget, thread_shares
 from .fit import Fit
 from .pipeline import Progress, Trained, train
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 
 def start_fits(experts: str, preset: str, config: Config) -> list[Fit]:
     """A child per expert, started ahead so that importing its library costs no time. Raises UsageError `expert_unknown`."""
-    known = list(names())
-    wanted = known if experts == "all" else [name for name in experts.split(",") if name]
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
-        raise UsageError("expert_unknown", f"no expert {', '.join(unknown) or experts!r}", hint=f"known: {', '.join(known)}")
+    wanted, known = chosen(experts), names()
     threads = thread_shares(config.trainer.threads or cpu_budget(), len(wanted))
     return [Fit(name, known.index(name) + 1, preset, share) for name, share in zip(wanted, threads, strict=True)]
 

@@ -155,7 +155,7 @@ def _lake(config: Config) -> Finding:
     try:
         status = msgspec.json.decode((folder / "status").read_bytes(), type=_Recorded)
         age = time.time() - (folder / "lock").stat().st_mtime
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return Finding("lake", "note", f"none at {folder}", "tocsin run trainer records one")
     left = min(config.lake.quota_gb * 1e9 - status.bytes, shutil.disk_usage(folder).free)
     days = left / (status.bytes / (age / 86_400)) if status.bytes and age > 0 else float("inf")

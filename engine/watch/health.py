@@ -101,7 +101,7 @@ def readiness(facts: Facts, now: int) -> Verdict:
         hint = "it catches up by itself if this machine can; else let another engine own some of the partitions"
     elif full:
         reason = f"log over its quota: partition {_numbers(full)}, held by {full[0].held_by}"
-        hint = "start what holds it, or raise [log] keep_mb"
+        hint = "start what holds it, end its hold if it is gone for good (tocsin log release), or raise [log] keep_mb"
     return Verdict(reason == "ready", reason, details | ({"hint": hint} if hint else {}))
 
 

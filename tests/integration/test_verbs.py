@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
-from engine.errors import EXIT_DONE, EXIT_USAGE
+from engine.errors import EXIT_DONE, EXIT_FAILED, EXIT_INPUT, EXIT_USAGE
 from engine.partition import retention
 from engine.registry.activate import activate
 from engine.registry.controls import read_controls
@@ -82,6 +82,24 @@ def test_a_hold_is_released_by_either_name(site: Site, name: str, capsys: pytest
 
 
 # ---- paths and names
+
+@pytest.mark.parametrize("argv", [["lake", "list"], ["doctor"], ["train"], ["run", "trainer"]])
+def test_a_lake_that_is_no_folder_breaks_nothing(
+    site: Site, argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.log.append(0, [b"no tick"])
+    (site.folder / "file").write_text("")
+    (site.folder / "tocsin.toml").write_text(f'[lake]\npath = "{site.folder / "file"}"\n[trainer]\nlisten = ""\n')
+    assert tocsin(site, *argv) in ((EXIT_DONE, EXIT_FAILED) if argv == ["doctor"] else (EXIT_INPUT, EXIT_FAILED))
+    said = capsys.readouterr()
+    assert "this should not have happened" not in said.err
+    assert str(site.folder / "file") in said.err + said.out
+
+
+def test_a_trainer_of_unknown_experts_doesnt_start(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    (site.folder / "tocsin.toml").write_text('[trainer]\nexperts = "oracle"\n')
+    assert tocsin(site, "run", "trainer") == EXIT_USAGE
+    assert "expert_unknown" in capsys.readouterr().err
 
 def test_a_registry_that_is_no_folder_is_named(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     file = site.folder / "file"

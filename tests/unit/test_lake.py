@@ -12,7 +12,7 @@ import pytest
 
 import trainers.lake
 from engine.errors import InputRefused, OwnershipLost, TransportUnreachable
-from engine.instruments import Instrument, Instruments
+from engine.instruments import Instrument
 from engine.manifest import Moments
 from engine.transports.memory import MemoryLog
 from engine.types import COLUMNS, TickBatch
@@ -478,8 +478,8 @@ def test_a_lake_belongs_to_one_log(log: MemoryLog, tmp_path: Path) -> None:
 
 def test_other_points_are_read_in_todays(tmp_path: Path) -> None:
     """A symbol that settings counted in finer points since: earlier prices are the same prices."""
-    writer = Writer(tmp_path, "i" * 32, 1, Instruments, 1e9, print)
     log = MemoryLog(1, identity="i" * 32)
+    writer = Writer(tmp_path, log, 1e9, print)
     log.append(0, [b'{"symbol":"X","ts":1714953600000000000,"bid":1.5,"ask":1.6,"bid_size":2}'])
     writer.close()
     record_all(log, tmp_path.parent / tmp_path.name / "r")

@@ -27,6 +27,16 @@ def names() -> tuple[str, ...]:
     return tuple(_experts())
 
 
+def chosen(experts: str) -> list[str]:
+    """The experts of a list A,B or of `all`. Raises UsageError `expert_unknown`."""
+    known = names()
+    wanted = list(known) if experts == "all" else [name for name in experts.split(",") if name]
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise UsageError("expert_unknown", f"no expert {', '.join(unknown) or experts!r}", hint=f"known: {', '.join(known)}")
+    return wanted
+
+
 def create(
     name: str, idx: int = 1, device: str = "auto", gpu_only: bool = False, threads: int | None = None,
     preset: str = "lean", **params: Any,

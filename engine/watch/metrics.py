@@ -132,8 +132,10 @@ class TrainerCollector(Collector):
         yield _gauge("bundles", "Bundles in the registry.", (), [((), seen.bundles)])
         yield _counter("recorder_rows", "Ticks met by the recorder, by verdict.", ("verdict",),
                        (((verdict,), count) for verdict, count in sorted(dict(seen.recorded).items())))
-        yield _gauge("recorder_lag_seconds", "How old the newest recorded record is, where there are newer ones; more in silence.",
-                     (), [((), seen.recorder_lag_s)])
+        yield _gauge(
+            "recorder_lag_seconds", "How old the newest recorded record is, where there are newer ones; it grows in silence.",
+            (), [((), seen.recorder_lag_s)],
+        )
         yield _gauge("lake_bytes", "What the recorded ticks take.", (), [((), seen.lake_bytes)])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,6 @@ log = logging.getLogger("tocsin")
 
 HOUSEKEEPING_S = 0.1
 """How often the engine looks after what isn't a tick."""
-
-SWITCH_S = 0.0005
-"""So long a thread beside the loop, which loads a bundle or answers a scrape, may keep the interpreter while ticks wait."""
 
 
 class Engine:
@@ -128,8 +124,6 @@ class Engine:
         gc.collect()
         gc.freeze()
         gc.disable()
-        switch_s = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_S)
         keeping.start()
         try:
             run(inbox, self.log, workers, checkpoints, follower, granted, self.seen, self.config.engine.batch)
@@ -137,7 +131,6 @@ class Engine:
             keeping.stop()
             if exporter:
                 exporter.close()
-            sys.setswitchinterval(switch_s)
             gc.enable()
             gc.unfreeze()
         return self.seen.summary()

@@ -52,7 +52,7 @@ def _recorded(log: Log, folder: Path, hurry: Callable[[], None]) -> Commit | Non
     """The log's lake, once its recorder (if one lives) has what the log holds now; None if this log has none."""
     ends = {partition: log.extent(partition).last for partition in range(log.partitions)}
     deadline = clock.monotonic_ns() + PATIENCE_NS
-    hurry()
+    asked = -1
     while True:
         commit = read_commit(folder)
         if commit is None or commit.identity != log.identity:
@@ -61,6 +61,9 @@ def _recorded(log: Log, folder: Path, hurry: Callable[[], None]) -> Commit | Non
         alive = status is not None and clock.wall_ns() - status.at < PATIENCE_NS
         if all(commit.parts[p].cursor >= end for p, end in ends.items()) or not alive or clock.monotonic_ns() > deadline:
             return commit
+        if commit.number != asked:                 # none yet, or one that was made before all of it was read
+            asked = commit.number
+            hurry()
         clock.sleep(LOOK_S)
 
 

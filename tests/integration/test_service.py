@@ -26,6 +26,7 @@ from engine.transports import create_log
 from engine.transports.memory import MemoryLog
 from engine.types import Cursor, Entry
 from engine.wire import frame
+from tests import lakes
 from tests.engines import publish_speaking
 from tests.lakes import record_all
 from tests.made import made_ticks
@@ -221,3 +222,24 @@ def test_trainings_go_on_when_prices_are_counted_in_coarser_points(tmp_path: Pat
     assert ticks.bid.tolist() == [112, 113]
     assert ticks.instruments == [rules.get("X")]
     assert "X is read from after" in caplog.text
+
+
+def test_a_recorder_that_commits_half_is_asked_again(tmp_path: Path) -> None:
+    """It was behind when it was asked: its next commit by itself may be ten seconds away."""
+    config = config_of(tmp_path)
+    log, ticks = MemoryLog(1), made_ticks(1000, flaws=False)
+    for at in range(0, 1000, 100):
+        log.append(0, [frame.pack(ticks[at:at + 100])])
+    slow = lakes.recorder(log, tmp_path)
+    slow._tell()
+    asked: list[int] = []
+
+    def hurry() -> None:
+        asked.append(len(asked))
+        slow.take(log.read(slow.cursors, 4))
+        slow.commit()
+
+    read, _ = ticks_of_log(log, Registry(config.registry_path, config.trust_path), config, 0.0, hurry)
+    slow.close()
+    assert len(asked) == 3
+    assert len(read) == 1000

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
             })
         info = {
             "url": log.url, "identity": log.identity, "deployment": config.log.deployment,
-            "controls": len(log.controls()), "partitions": partitions,
+            "controls": len(log.controls()), "rules": log.rules.to_dict(), "partitions": partitions,
         }
     finally:
         log.close()

@@ -224,6 +224,7 @@ def test_one_that_dies_while_another_is_on_its_way(
     activation = activate(Hooked(log, at, other_dies), registry, private, "2", "ann")  # type: ignore[arg-type]
     assert (activation.k, activation.version) == (3, "2")
     assert answers(log, registry) == ["3"] * PARTITIONS
+    assert registry.aliases() == {}, "ours answers nowhere, and whoever wrote the other died before its alias"
 
 
 def test_racing_activators_agree(door: Door, registry: Registry, private: Ed25519PrivateKey) -> None:

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from engine.config import Config, LogSection
-from engine.errors import EXIT_DONE, OwnershipLost, TocsinError
+from engine.errors import EXIT_DONE, OwnershipLost, TocsinError, TransportUnreachable
 from engine.instruments import Instruments
 from engine.partition.checkpoint import CheckpointManifest, Checkpoints
 from engine.partition.retention import held as holders
@@ -425,3 +426,24 @@ def test_lake_list_says_what_there_is(tmp_path: Path) -> None:
     assert "MADE4" in shown
     assert "2024-05-06T" in shown
     assert str(START)[:4] not in shown.split("MADE3")[0]
+
+
+def test_a_log_put_in_the_place_of_this_one_stays_out_of_its_lake(redis_log: Any, tmp_path: Path) -> None:
+    fill(redis_log, days_of_ticks(500))
+    here = recorder(redis_log, tmp_path)
+    here.take(redis_log.read(here.cursors, 1000))
+    here.commit()
+    held = lake_rows(tmp_path)
+    redis_log._ask("FLUSHALL")
+    other = create_log(redis_log.url, 2)
+    fill(other, days_of_ticks(700), rubbish=False)
+    here.take(redis_log.read(here.cursors, 1000))
+    with pytest.raises(TransportUnreachable, match="another log"):
+        here.commit()
+    here.close()
+    other.close()
+    assert lake_rows(tmp_path) == held
+
+
+def lake_rows(folder: Path) -> int:
+    return sum(found["rows"] for found in Lake(folder / "lake").summary())

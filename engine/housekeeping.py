@@ -22,7 +22,7 @@ from .registry.rollout import Activate, Prepare
 from .registry.settings import counted_now
 from .registry.staging import Staging
 from .transports.base import Extent, Log
-from .types import START, Kind
+from .types import START, Cursor, Kind
 
 SLOW_NS = 1_000_000_000
 """How often the log is looked over; staging and answers are looked after every round."""
@@ -54,8 +54,8 @@ class Housekeeper:
         prepared, activated = (newest[verb].k if verb in newest else 0 for verb in (Prepare.verb, Activate.verb))
         self._seen = prepared - 1 if prepared > activated else controls.last       # its writer may be waiting for us
         self._next_slow = 0
-        self._missing: dict[tuple[int, int], tuple[int, int]] = {}
-        """By partition and k: since when a copy is missing, and how many records the partition had then."""
+        self._missing: dict[tuple[int, int], tuple[int, Cursor]] = {}
+        """By partition and k: since when a copy is missing, and where the partition ended then."""
         self._held: dict[int, bytes] = {}
         self.extents: dict[int, Extent] = {}
         """How much of each owned partition's log there is."""
@@ -105,9 +105,9 @@ class Housekeeper:
             (number, control.k) for control in self._controls.due() for number, part in parts.items()
             if part.followed.get(control.verb, 0) < control.k
         }
-        self._missing = {key: self._missing.get(key, (now, self.extents[key[0]].appended)) for key in missing}
-        for (number, k), (since, appended) in list(self._missing.items()):
-            if now - since >= MISSING_NS and parts[number].records >= appended:
+        self._missing = {key: self._missing.get(key, (now, self.extents[key[0]].last)) for key in missing}
+        for (number, k), (since, end) in list(self._missing.items()):
+            if now - since >= MISSING_NS and parts[number].upto >= end:
                 self._log.append(number, [self._controls.payload(k)], Kind.CONTROL)
                 self._tell(f"partition {number}: copied control record {k}, whose writer hadn't")
                 del self._missing[number, k]

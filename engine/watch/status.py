@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .. import clock
-from ..transports.base import Log
+from ..transports.base import Extent, Log
 from .health import Facts, Verdict, Vitals, Work, health, readiness
 from .observer import Observer
 from .supervise import Loop
@@ -64,7 +64,7 @@ class Status:
         number = part.number
         entry = self._inbox.paused.get(number)
         extent = self.keeper.extents.get(number)
-        behind = None if extent is None else max(extent.appended - part.records, 0)
+        behind = None if extent is None else _behind(part, extent)
         next_appended = entry.appended if entry else self.seen.appended.get(number, 0)
         lag_s = None
         if behind == 0 and not entry:
@@ -76,6 +76,11 @@ class Status:
             msgspec.json.decode(entry.payload, type=_Named).body.version if entry else None,
             behind, None if behind is None else behind * self.seen.ticks_per_record(), lag_s, self.keeper.over.get(number),
         )
+
+
+def _behind(part: Partition, extent: Extent) -> int:
+    """Records; by the cursor where nothing is left, since a count is only as exact as the trimming of others lets it be."""
+    return 0 if part.upto >= extent.last else max(extent.appended - part.records, 1)
 
 
 class _Version(msgspec.Struct):

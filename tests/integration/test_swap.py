@@ -509,7 +509,7 @@ def filled_log(site: Site, n: int) -> tuple[int, list[Cursor]]:
 
 def keeping(site: Site, epoch: int, keep_bytes: int, said: list[str]) -> Housekeeper:
     controls = read_controls(site.log, site.registry.public_key())
-    parts: Any = {1: SimpleNamespace(epoch=epoch, followed={}, records=0)}
+    parts: Any = {1: SimpleNamespace(epoch=epoch, followed={}, upto=(0, 0))}
     return Housekeeper(site.log, controls, Staging(lambda *name: None), parts, "one", 2 * keep_bytes, said.append)
 
 

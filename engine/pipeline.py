@@ -2,10 +2,10 @@
 
 An event is something the inbox heard: a partition was granted, ticks or a control record stand in the log, a
 partition has no more at hand, a worker has answered. Ticks fill a micro-batch of moments at which the ensemble is to be
-asked. It is cut where it is full, where the log is drained and where a control record stands; it carries the bundle it
-was cut under, so that no batch ever mixes two. A worker asks the ensemble and hands the batch back with its votes; then
-it is decided and published, with everything that was refused on the way, in steps that the log takes whole or not at
-all, and only from the partition's present owner.
+asked. It is cut where it is full, where a checkpoint is due, where the log is drained and where a control record stands;
+it carries the bundle it was cut under, so that no batch ever mixes two. A worker asks the ensemble and hands the batch
+back with its votes; then it is decided, a signal per moment, and published, with everything that was refused on the way,
+in steps that the log takes whole or not at all, and only from the partition's present owner, whose number is the epoch.
 
 What is lost in a crash is state that wasn't published. Whoever takes the partition over starts from the last checkpoint,
 reads the log on from there, and takes over what was published since instead of deciding it again.
@@ -33,7 +33,7 @@ def run(
     inbox: Iterable[Event], log: Log, workers: Workers, checkpoints: Checkpoints, follower: Following,
     take_over: Callable[[Granted], Partition], see: Observer, batch_rows: int,
 ) -> None:
-    """decode, admit, update, ask, predict, decide, publish, checkpoint.
+    """decode, admit, update, pick, submit (a worker predicts), decide, publish with checkpoint.
 
     A record that can't be taken is published as a reject, and the loop goes on. Everything else ends it: OwnershipLost when
     another owner has a partition, TransportUnreachable, ModelRefused for a bundle that must answer and can't.
@@ -77,7 +77,7 @@ def run(
             case Answered(batch=batch) if part and part.epoch == batch.epoch:   # in log order per partition
                 decisions = part.decide(batch)
                 for step in steps(part, batch, decisions, log, checkpoints, clock.wall_ns):   # each one fenced step
-                    seen = see.publishing(step.signals, batch.received_monotonic, part.number if step.checkpoint else None)
-                    log.publish(part.number, part.epoch, step.records, step.checkpoint, seen)
+                    heard = see.publishing(step.signals, batch.received_monotonic, part.number if step.checkpoint else None)
+                    log.publish(part.number, part.epoch, step.records, step.checkpoint, heard)     # `heard`: when it answers
                 see.decided(decisions)
-    log.settle()
+    log.settle()                                                        # hear the answers to what is still on its way

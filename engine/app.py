@@ -159,7 +159,7 @@ class Engine:
         if not self._warm_files:
             return None
         if self._warm is None:
-            self._warm = read_ticks(self._warm_files, self.rules, columns=self._columns)
+            self._warm = read_ticks(self._warm_files, self.log.rules, columns=self._columns)
         return _of_partition(self._warm, partition, self.log.partitions)
 
 

@@ -106,8 +106,11 @@ class Housekeeper:
             if part.followed.get(control.verb, 0) < control.k
         }
         self._missing = {key: self._missing.get(key, (now, self.extents[key[0]].last)) for key in missing}
-        for (number, k), (since, end) in list(self._missing.items()):
-            if now - since >= MISSING_NS and parts[number].upto >= end:
+        waiting = set()
+        for (number, k), (since, end) in sorted(self._missing.items()):
+            if number in waiting or now - since < MISSING_NS or parts[number].upto < end:
+                waiting.add(number)                # what was written first is copied first, in every partition
+            else:
                 self._log.append(number, [self._controls.payload(k)], Kind.CONTROL)
                 self._tell(f"partition {number}: copied control record {k}, whose writer hadn't")
                 del self._missing[number, k]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -132,8 +132,9 @@ class Site:
 class Running:
     """`with Running(config) as engine:` it runs, ready; afterwards it has ended. What it died of is in `error`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, warm: Sequence[Path] = ()) -> None:
         self._config = config
+        self._warm = warm
         self._stop = Event()
         self._ready = Event()
         self.error: BaseException | None = None
@@ -161,7 +162,7 @@ class Running:
 
     def _run(self) -> None:
         try:
-            engine = Engine(self._config)
+            engine = Engine(self._config, self._warm)
             try:
                 self.summary = engine.run(self._stop.is_set, self._ready.set)
             finally:

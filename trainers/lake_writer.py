@@ -57,16 +57,20 @@ class Writer:
 
     commit: Commit
 
-    def __init__(self, folder: Path, source: Log, quota: float, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, source: Log, quota: float, tell: Callable[[str], None], pulse: Callable[[], None] = lambda: None
+    ) -> None:
         """Lock the lake, make it where there is none, and remove what no commit speaks of.
 
-        source: the log that is recorded. quota: bytes. tell: hears, in words, what was removed for it. Raises OwnershipLost
-        `lake_locked`, TransportUnreachable `lake_foreign`, InputRefused `lake_format`, `lake_damaged`.
+        source: the log that is recorded. quota: bytes. tell: hears, in words, what was removed for it. pulse: called with
+        every file. Raises OwnershipLost `lake_locked`, TransportUnreachable `lake_foreign`, InputRefused `lake_format`,
+        `lake_damaged`.
         """
         self.folder = folder
         self.bytes = 0
         self._quota = quota
         self._tell = tell
+        self._pulse = pulse
         self._unsynced: set[Path] = set()
         self._index: dict[Path, list[Segment]] = {}
         self._sizes: dict[Segment, int] = {}
@@ -138,6 +142,7 @@ class Writer:
         _put(segment.path, content.getbuffer())
         self._unsynced.add(segment.folder)
         self._add(segment, len(content.getbuffer()))
+        self._pulse()
 
     def _put_together(self, folder: Path) -> list[Segment]:
         """Merge neighbours until there is nothing to merge; returns the segments that lie inside others now."""
@@ -191,6 +196,7 @@ class Writer:
     def _sweep(self) -> None:
         """Remove what a killed writer left: unfinished files, segments after the commit, segments inside others."""
         for folder in list(_folders(self.folder)):
+            self._pulse()
             for temp in folder.glob(".*.tmp"):
                 os.unlink(temp)
             written = list(segments_in(folder))

@@ -11,7 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -93,22 +93,24 @@ class _Partition:
 class Recorder:
     """One log into one lake: `Recorder(…).run(stop)`; `commit` at once makes everything read so far durable."""
 
-    def __init__(self, source: Log, folder: Path, controls: Controls, quota: float) -> None:
-        """quota: bytes.
+    def __init__(
+        self, source: Log, folder: Path, controls: Controls, quota: float, pulse: Callable[[], None] = lambda: None
+    ) -> None:
+        """quota: bytes. pulse: called again and again while it lives, in the midst of long commits too.
 
         Raises OwnershipLost `lake_locked`, TransportUnreachable `lake_foreign` and others, InputRefused `lake_format`,
         `lake_damaged`, TocsinError `lake_write`.
         """
         self._log = source
         self._controls = controls
+        self._pulse = pulse
         with _writing(folder):
-            self.writer = Writer(folder, source, quota, log.warning)
+            self.writer = Writer(folder, source, quota, log.warning, pulse)
         kept = self.writer.commit
         self._parts = [_Partition(number, part) for number, part in enumerate(kept.parts)]
         for part in self._parts:
-            if not self._whole(part):              # a copy of the settings may be gone with what was trimmed
-                controls.refresh()
-                part.count(counted_now(source, controls))
+            if not self._whole(part):
+                self._count_as_there(part)
         self._newest = kept.newest
         self._waiting_rows = self._waiting_bytes = 0
         self._commits = self._records = 0
@@ -124,6 +126,7 @@ class Recorder:
         """
         self._tell()
         while not stop():
+            self._pulse()
             self.take(self._log.read(self.cursors, self._read, BLOCK_MS))
             now = clock.monotonic_ns()
             if self._waiting_rows >= ROWS or self._waiting_bytes >= BYTES or now >= self._next_commit or hurry():
@@ -245,6 +248,21 @@ class Recorder:
                 return [(*manifest.cursor, n, today, self._log.deployment, *item) for n, item in enumerate(kept)]
         return []
 
+    def _count_as_there(self, part: _Partition) -> None:
+        """A copy of the settings may be gone with what was trimmed: as the oldest checkpoint has it, which the trimming went
+        up to; else as the newest settings say."""
+        found = []
+        for encoded in self._log.checkpoints(part.number):
+            with suppress(msgspec.DecodeError):
+                found.append(msgspec.msgpack.decode(encoded, type=CheckpointManifest))
+        if found:
+            oldest = min(found, key=lambda manifest: manifest.cursor)
+            part.followed = dict(oldest.followed)
+            part.count(counted(oldest.settings, self._log.rules))
+        else:
+            self._controls.refresh()
+            part.count(counted_now(self._log, self._controls))
+
     def _whole(self, part: _Partition) -> bool:
         """Whether the log held everything between the last commit and now: the record at that commit's cursor says so."""
         if part.committed == START:
@@ -335,8 +353,12 @@ def _ticks(part: _Partition) -> Iterator[Fresh]:
             yield Fresh(TICKS, symbol, day_of(int(days[start]) * DAY_NS), part.number, frame[start:end])
 
 
-def record(config: Config, stop: Callable[[], bool], hurry: Callable[[], bool]) -> None:
+def record(
+    config: Config, stop: Callable[[], bool], hurry: Callable[[], bool], pulse: Callable[[], None] = lambda: None
+) -> None:
     """Record the configured log into the configured lake until `stop` says so; `hurry`: whether to commit now.
+
+    pulse: as in `Recorder`.
 
     Raises what `Recorder` raises, and UsageError where there is no public key to check control records with.
     """
@@ -344,7 +366,7 @@ def record(config: Config, stop: Callable[[], bool], hurry: Callable[[], bool]) 
     source = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
     try:
         controls = read_controls(source, registry.public_key())
-        recorder = Recorder(source, config.lake_path, controls, config.lake.quota_gb * 1e9)
+        recorder = Recorder(source, config.lake_path, controls, config.lake.quota_gb * 1e9, pulse)
         try:
             log.info("recording %s into %s", source.url, config.lake_path)
             recorder.run(stop, hurry)

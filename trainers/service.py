@@ -48,8 +48,12 @@ ROUND_S = 0.1
 LOOK_S = 1.0
 TOO_OFTEN, WITHIN_S = 4, 60.0
 """A recorder that dies so many times within so long isn't started again."""
-QUIET_S, HANG_S = 15.0, 60.0
-"""A recorder says every ten seconds how far it is: after so long without a word it counts as behind, then as dead."""
+QUIET_S = 15.0
+"""A recorder says every ten seconds how far it is: after so long without a word it counts as behind."""
+HANG_S = 60.0
+"""One that did nothing for so long, not even one file of a long commit, counts as dead."""
+STOOD_S = 5.0
+"""Where the service itself stood still for so long, it can't tell whether the recorder did."""
 RETRY_S = 60.0
 """After a training that found too few events the next comes no later than this."""
 TRAIN_NOW = "train-now"
@@ -76,10 +80,10 @@ class Service:
         check_file(config.rules(), self.log, read_controls(self.log, self.registry.public_key()))
         self.training: _Child | None = None
         self.recorder: _Child | None = None
-        self._hurry = _Hurry()
+        self._hurry, self._pulse = _Bell(), _Bell()
         self._trigger = self._asked_by = ""
         self._next_look = 0.0
-        self._said_at = 0
+        self._turned = time.monotonic()
         self._deaths: deque[float] = deque(maxlen=TOO_OFTEN)
 
     def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
@@ -180,17 +184,17 @@ class Service:
             self.seen.recorded = Counter(status.verdicts)
             self.seen.lake_bytes = status.bytes
             self.seen.recorder_lag_s = status.lag_s + max(0.0, (clock.wall_ns() - status.at) / 1e9 - QUIET_S)
-            if self.recorder and status.at != self._said_at:
-                self._said_at = status.at
-                self.recorder.heard()
 
     # ---- the recorder
 
     def _keep_recording(self) -> None:
         if self.recorder is None:
-            self.recorder = _Child(_record, self._as_json, self.config, self._hurry)
+            self.recorder = _Child(_record, self._as_json, self.config, self._hurry, self._pulse)
             return
         outcome = self.recorder.outcome()
+        last, self._turned = self._turned, time.monotonic()
+        if self._pulse.rung() or self._turned - last > STOOD_S:
+            self.recorder.heard()
         if outcome is None:
             if self.recorder.silent_s > HANG_S:
                 log.error("the recorder has said nothing for %.0f s: it is killed", self.recorder.silent_s)
@@ -204,20 +208,20 @@ class Service:
         log.error("the recorder died (%s); it is started again", outcome.error)
 
 
-class _Hurry:
-    """`ask` in one process makes `asked` true once in another. No lock, so that both may be killed at any moment."""
+class _Bell:
+    """`ring` in one process makes `rung` true once in another. No lock, so that both may be killed at any moment."""
 
     def __init__(self) -> None:
-        self._asks = multiprocessing.get_context("spawn").RawValue(c_uint64)
+        self._rings = multiprocessing.get_context("spawn").RawValue(c_uint64)
         self._heard = 0
 
-    def ask(self) -> None:
+    def ring(self) -> None:
         """One process at a time."""
-        self._asks.value += 1
+        self._rings.value += 1
 
-    def asked(self) -> bool:
-        """Whether anybody did since the last call."""
-        heard, self._heard = self._heard, self._asks.value
+    def rung(self) -> bool:
+        """Whether anybody rang since the last call."""
+        heard, self._heard = self._heard, self._rings.value
         return heard != self._heard
 
 
@@ -310,13 +314,13 @@ def _begin(as_json: bool) -> Callable[[], bool]:
     return asked.is_set
 
 
-def _record(pipe: Connection, as_json: bool, config: Config, hurry: _Hurry) -> None:
-    """The recorder's process. hurry: asked by whoever wants what was read to be in files now."""
+def _record(pipe: Connection, as_json: bool, config: Config, hurry: _Bell, pulse: _Bell) -> None:
+    """The recorder's process. hurry: rung by whoever wants what was read to be in files now. pulse: it lives."""
     stop = _begin(as_json)
     from .recorder import record
 
     try:
-        record(config, stop, hurry.asked)
+        record(config, stop, hurry.rung, pulse.ring)
     except TocsinError as error:
         pipe.send({"decision": None, "error": _said(error), "fatal": error.code not in _PASSING})
     except Exception as error:
@@ -327,12 +331,12 @@ _PASSING = ("loading", "timeout", "unreachable")
 """Errors of a recorder that may be gone at its next start."""
 
 
-def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry: _Hurry) -> None:
+def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry: _Bell) -> None:
     """A training's process. hurry: has the recorder put what it read into files."""
     _begin(as_json)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        pipe.send({"decision": _train_once(config, trigger, hurry.ask), "error": ""})
+        pipe.send({"decision": _train_once(config, trigger, hurry.ring), "error": ""})
     except TocsinError as error:
         pipe.send({"decision": None, "error": _said(error), "too_little": error.code in ("no_events", "too_few_events")})
     except Exception as error:
@@ -341,9 +345,6 @@ def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry:
 
 def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Decision:
     from engine.manifest import Moments
-    from engine.partition.checkpoint import oldest_k
-    from engine.registry.prune import needed_by, prune
-    from engine.registry.rollout import Activate
 
     from .sources import ticks_of_log
     from .training import start_fits, train_and_decide
@@ -360,15 +361,28 @@ def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Deci
                 log=source, deployment=config.log.deployment, rule=want.activate, trigger=trigger, tell=log.info,
             )
         finally:                                   # a bundle that was made and couldn't be activated is one more, too
-            controls = read_controls(source, registry.public_key())
-            gone = prune(registry, config.registry.keep, needed_by(controls, oldest_k(source, Activate.verb)))
-            if gone:
-                log.info("removed bundles %s: more than [registry] keep = %d", ", ".join(gone), config.registry.keep)
+            _prune(source, registry, config.registry.keep)
     finally:
         for fit in fits:
             fit.stop()
         source.close()
     return decision
+
+
+def _prune(source: Log, registry: Registry, keep: int) -> None:
+    """What can't be removed now is removed after the next training."""
+    from engine.partition.checkpoint import bundles, oldest_k
+    from engine.registry.prune import needed_by, prune
+    from engine.registry.rollout import Activate
+
+    try:
+        needed = needed_by(read_controls(source, registry.public_key()), oldest_k(source, Activate.verb)) | bundles(source)
+        gone = prune(registry, keep, needed)
+    except (TocsinError, OSError) as error:
+        log.error("old bundles can't be removed: %s", error)
+        return
+    if gone:
+        log.info("removed bundles %s: more than [registry] keep = %d", ", ".join(gone), keep)
 
 
 def _private(config: Config) -> Any:

@@ -88,7 +88,7 @@ def _activate(
         return {"activated": True}
     activation = activate(log, registry, private, version, whoever(), comment, tell)
     copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
-    return {"activated": True, "k": activation.k, "copies": copies}
+    return {"activated": bool(copies), "k": activation.k, "copies": copies}
 
 
 def reason(trained: Trained) -> str:

@@ -148,6 +148,8 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()
+    if not copies:
+        note(f"control record {activation.k} was overtaken by a later one, which holds instead: tocsin models list")
     text = (
         f"bundle {activation.version} answers in deployment {config.log.deployment} from these places on"
         f" (control record {activation.k}):\n"

@@ -53,8 +53,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
             k, copies = change(log, registry, private, changed, whoever(), args.comment)
             answer = {"k": k, "copies": {str(p): log.format(cursor) for p, cursor in copies.items()}}
-            note(f"holds in deployment {config.log.deployment} from these places on (control record {k}): "
-                 + ", ".join(f"{p}: {cursor}" for p, cursor in answer["copies"].items()))
+            places = ", ".join(f"{p}: {cursor}" for p, cursor in answer["copies"].items())
+            note(f"holds in deployment {config.log.deployment} from these places on (control record {k}): {places}" if copies
+                 else f"control record {k} was overtaken by a later one, which holds instead")
         controls = read_controls(log, registry.public_key())
         shown = msgspec.to_builtins(in_force(controls))
         for doubt in _doubts(in_force(controls), controls, registry):

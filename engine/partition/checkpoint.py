@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -74,10 +75,11 @@ def fingerprint() -> str:
 
 
 class _Cursor(msgspec.Struct):
-    """Of a manifest only where it stands: any version's can be read so far."""
+    """Of a manifest only where it stands and what it stands on: any version's can be read so far."""
 
     cursor: Cursor
     followed: dict[str, int] = {}
+    bundle: tuple[str, str] = ("", "")
 
 
 def oldest_cursor(manifests: list[bytes]) -> Cursor:
@@ -100,6 +102,16 @@ def oldest_k(log: Log, verb: str, newest: int = KEPT) -> int:
         )
     except msgspec.DecodeError:
         return 0
+
+
+def bundles(log: Log) -> set[str]:
+    """Versions that the log's checkpoints will ask for: what answers may have been named long ago."""
+    found = set()
+    for partition in range(log.partitions):
+        for manifest in log.checkpoints(partition):
+            with suppress(msgspec.DecodeError):
+                found.add(msgspec.msgpack.decode(manifest, type=_Cursor).bundle[0])
+    return found - {""}
 
 
 class Checkpoints:

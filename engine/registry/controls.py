@@ -52,9 +52,16 @@ class Controls:
         return {control.verb: control for control in self._holding}
 
     def due(self) -> list[rollout.Control]:
-        """The records that must stand in every partition, in the order of k."""
-        newest = self.newest()
-        return sorted((newest[verb] for verb in rollout.COPIED if verb in newest), key=lambda control: control.k)
+        """The records that must stand in every partition, in the order of k.
+
+        The newest of each verb, and the settings that the newest activation was decided on.
+        """
+        newest = {control.verb: control.k for control in self._holding}
+        activation = newest.get(rollout.Activate.verb, 0)
+        settings = [control.k for control in self._holding if control.verb == rollout.Settings.verb]
+        wanted = {newest[verb] for verb in rollout.COPIED if verb in newest}
+        wanted.update([k for k in settings if k < activation][-1:])
+        return [control for control in self._holding if control.k in wanted]
 
     def payload(self, k: int) -> bytes:
         """The bytes at k: what every copy holds."""

@@ -74,7 +74,7 @@ class Registry:
     def __init__(self, folder: str | Path, trust: str | Path | None = None) -> None:
         """Raises UsageError `registry_path` where something else than a folder has this name."""
         self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
+        if not next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists()).is_dir():
             raise UsageError("registry_path", f"{self.folder} isn't a folder", hint="mend [registry] path")
         self.trust = None if trust is None else Path(trust)
 

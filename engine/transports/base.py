@@ -94,8 +94,7 @@ class Log(ABC):
     def controls(self, after: int = 1) -> list[tuple[int, bytes]]:
         """Every record of `models` after place `after`: (k, payload), k rising; the log's identity at 1 is no record.
 
-        after: 1, or the place of a record that was read before. If it is gone, another log answers here now: raises
-        TransportUnreachable `identity`, whatever connection has been up since.
+        Raises TransportUnreachable `identity` where another log answers here by now, over whatever connection.
         """
 
     @abstractmethod

@@ -294,11 +294,10 @@ class RedisLog(Log):
     # ---- control records
 
     def controls(self, after: int = 1) -> list[tuple[int, bytes]]:
-        known = max(after, 1)
-        answer = self._ask("XRANGE", self._models, b"%d-0" % known, "+")
-        if not answer or _cursor(answer[0][0])[0] != known or (known == 1 and not self._is_this(answer)):
+        if not self._is_this(self._about()):
             raise self._replaced()
-        return [(_cursor(ident)[0], fields[1]) for ident, fields in answer[1:]]
+        answer = self._ask("XRANGE", self._models, b"%d-0" % (max(after, 1) + 1), "+")
+        return [(_cursor(ident)[0], fields[1]) for ident, fields in answer]
 
     def append_control(self, k: int, payload: bytes) -> bool:
         free = self._ask("EVAL", _APPEND_CONTROL, 1, self._models, k, payload)
@@ -498,12 +497,12 @@ class RedisLog(Log):
         """Refuse a connection to any other log than the one this object was opened on."""
         connection.send_command("XRANGE", self._models, "1-0", "1-0")
         answer = connection.read_response()
-        if not answer or not self._is_this(answer):
+        if not self._is_this(_fields(answer) if answer else None):
             raise self._replaced()
 
-    def _is_this(self, first: Any) -> bool:
-        """Whether the first record of `models` is this log's."""
-        return _fields(first)[b"identity"] == self.identity.encode()
+    def _is_this(self, about: Mapping[bytes, bytes] | None) -> bool:
+        """Whether that is what this log's first record says of it."""
+        return about is not None and about[b"identity"] == self.identity.encode()
 
     def _replaced(self) -> TransportUnreachable:
         return TransportUnreachable(

@@ -111,3 +111,20 @@ def test_no_copy_is_made_of_one_that_only_waits_to_be_read(keys: Ed25519PrivateK
         keeper.work()
         time.sleep(0.03)
     assert len(log.read({0: START}, 10)[0]) == 1
+
+
+@pytest.mark.parametrize("before", range(40))
+def test_missing_copies_are_made_in_the_order_they_were_written(
+    keys: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """Two writers died. In every partition the settings must come where they came in the others."""
+    monkeypatch.setattr(housekeeping, "SLOW_NS", 0)
+    monkeypatch.setattr(housekeeping, "MISSING_NS", 0)
+    log = MemoryLog(2)
+    for _ in range(before):
+        write(log, keys, rollout.Prepare("1", DIGEST))
+    written = [write(log, keys, body)[1] for body in (rollout.Activate("1", DIGEST), rollout.Settings())]
+    keeper = housekeeper(log, keys, {number: Partition(number, 1, Instruments()) for number in range(2)})
+    keeper.work()
+    for number in range(2):
+        assert [entry.payload for entry in log.read({number: START}, 10)[number]] == written

@@ -447,3 +447,27 @@ def test_a_log_put_in_the_place_of_this_one_stays_out_of_its_lake(redis_log: Any
 
 def lake_rows(folder: Path) -> int:
     return sum(found["rows"] for found in Lake(folder / "lake").summary())
+
+
+def test_ticks_before_the_settings_copy_are_counted_as_the_engine_did(log: Log, tmp_path: Path) -> None:
+    """A lake that begins on a trimmed log: the oldest checkpoint knows what held where the log begins."""
+    controls_of(log, tmp_path / "keys")
+    registry = Registry(tmp_path / "registry", tmp_path / "keys" / signing.PUBLIC)
+    private = signing.load_private(tmp_path / "keys" / signing.PRIVATE)
+    fine = b'{"symbol":"MADE0","ts":%d,"bid":1.1234567,"ask":1.2345678}'        # too fine for the log's own rules
+    cursors = log.append(1, [fine % ts for ts in range(1, 1000)])
+    settings = Settings(instruments=Instruments({"*": {"scale": 7}}).to_dict())
+    copied = change(log, registry, private, lambda seen: settings, "test", "")[1][1]
+    log.append(1, [fine % ts for ts in range(1000, 1100)])
+    epoch = log.claim(1, "engine", log.ownership(1))
+    assert epoch
+    kept = CheckpointManifest(3, log.identity, "", epoch, cursors[500], "", NOWHERE, 501, {}, ("", ""), Settings(), [])
+    log.publish(1, epoch, [], msgspec.msgpack.encode(kept))
+    log.settle()
+    assert log.trim(1, epoch, cursors[500], 10**6).ticks
+    record_all(log, tmp_path)
+    lake = Lake(tmp_path / "lake")
+    taken = lake.rows("ticks", "MADE0").select("major", "minor").rows()
+    assert len(taken) == 100
+    assert min(taken) > copied
+    assert lake.refused()["scale"] > 400

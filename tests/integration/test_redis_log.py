@@ -194,7 +194,10 @@ def test_a_log_put_in_the_place_of_this_one_is_noticed_on_an_old_connection(
     for known in (1, 3):
         with pytest.raises(TransportUnreachable, match="another log"):
             log.controls(known)
-    create_log(f"unix://{server.socket}", 1).close()
+    other = create_log(f"unix://{server.socket}", 1)
+    for k in (2, 3):
+        assert other.append_control(k, b"x")
+    other.close()
     for known in (1, 3):
         with pytest.raises(TransportUnreachable, match="another log"):
             log.controls(known)

@@ -51,15 +51,15 @@ def private_of(config: Config) -> Any:
 
 
 def test_whoever_asks_or_is_asked_may_be_killed_at_any_moment() -> None:
-    hurry = service._Hurry()
+    hurry = service._Bell()
     fork = multiprocessing.get_context("fork")
     ready, theirs = fork.Pipe(duplex=False)
 
     def asking() -> None:
         theirs.send(None)
         while True:
-            hurry.ask()
-            hurry.asked()
+            hurry.ring()
+            hurry.rung()
 
     for _ in range(5):
         killed = fork.Process(target=asking)
@@ -69,15 +69,15 @@ def test_whoever_asks_or_is_asked_may_be_killed_at_any_moment() -> None:
         killed.kill()
         killed.join()
     for _ in range(2):
-        next_one = fork.Process(target=hurry.ask)
+        next_one = fork.Process(target=hurry.ring)
         next_one.start()
         next_one.join(10)
         alive = next_one.is_alive()
         next_one.kill()
         next_one.join()
         assert not alive, "it hangs where the other died"
-        assert hurry.asked()
-        assert not hurry.asked()
+        assert hurry.rung()
+        assert not hurry.rung()
 
 
 # ---- a recorder that hangs
@@ -113,12 +113,17 @@ def test_a_recorder_that_hangs_is_seen_and_replaced(
         turn_until(recording, "no recorder")
         first = recording()
         assert first
-        monkeypatch.setattr(service, "HANG_S", 3.0)
         calm = time.monotonic() + 4.0
         turn_until(lambda: time.monotonic() > calm or here.seen.recorder_lag_s, "")
         assert (here.seen.recorder_lag_s, recording()) == (0.0, first), "idle isn't late"
         os.kill(first, signal.SIGSTOP)
         turn_until(lambda: here.seen.recorder_lag_s > 1.0, "nobody sees that it hangs")
+        assert here.recorder
+        here.recorder._heard -= service.HANG_S
+        here._turned -= service.STOOD_S
+        here._keep_recording()
+        assert psutil.pid_exists(first), "the service itself stood still"
+        monkeypatch.setattr(service, "HANG_S", 3.0)
         turn_until(lambda: not psutil.pid_exists(first), "it is left hanging")
         monkeypatch.undo()                         # the next one may take its time to begin
         turn_until(recording, "it isn't started again")

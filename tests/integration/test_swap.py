@@ -22,6 +22,7 @@ from engine import app, housekeeping
 from engine import replay as replaying
 from engine.cli import main
 from engine.errors import ModelRefused, TocsinError, UsageError
+from engine.files import write_ticks
 from engine.housekeeping import Housekeeper
 from engine.instruments import Instruments
 from engine.manifest import Policy
@@ -439,6 +440,22 @@ def test_an_engine_whose_file_counts_otherwise_names_the_key_and_a_command(
     with Running(site.config(str(file))):
         pass
     assert site.verbs() == ["prepare", "activate", rollout.Settings.verb]
+
+
+def test_warm_ticks_are_counted_as_the_log_counts(tmp_path: Path, redis_dir: Path) -> None:
+    """Whatever the file of this engine names: nothing, here."""
+    rules = Instruments({"MADE*": {"scale": 6}})
+    site = Site(tmp_path, redis_dir, rules=rules)
+    moving = ticks(600)
+    write_ticks(moving[:500], tmp_path / "warm.parquet")
+    try:
+        with Running(site.config(), [tmp_path / "warm.parquet"]):
+            activate(site.log, site.registry, site.private, site.publish(1, rules=rules), "ann")
+            site.send(moving[500:])
+            wait_for(lambda: len(site.published()) == 100)
+        assert "decided" in {signal.reason for signal in site.signals().values()}, "twenty ticks of a symbol warm nothing"
+    finally:
+        site.close()
 
 
 def test_the_order_of_the_rules_counts(tmp_path: Path, redis_dir: Path) -> None:

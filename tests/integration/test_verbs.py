@@ -101,9 +101,11 @@ def test_a_trainer_of_unknown_experts_doesnt_start(site: Site, capsys: pytest.Ca
     assert tocsin(site, "run", "trainer") == EXIT_USAGE
     assert "expert_unknown" in capsys.readouterr().err
 
-def test_a_registry_that_is_no_folder_is_named(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_registry_that_is_no_folder_is_named(site: Site, below: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = site.folder / "file"
     file.write_text("")
+    file /= below
     (site.folder / "tocsin.toml").write_text(f'[registry]\npath = "{file}"\n')
     for argv in (["models", "list"], ["settings", "show"], ["models", "activate", "1"]):
         assert tocsin(site, *argv) == EXIT_USAGE

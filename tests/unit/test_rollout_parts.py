@@ -154,10 +154,12 @@ class Checkpointed(MemoryLog):
     """Whose checkpoints had followed these records."""
 
     followed: dict[int, list[int]]
+    answers = ""
 
     def checkpoints(self, partition: int) -> list[bytes]:
         return [
-            msgspec.msgpack.encode({"cursor": (1, 0), "followed": {"activate": k}}) for k in self.followed.get(partition, [])
+            msgspec.msgpack.encode({"cursor": (1, 0), "followed": {"activate": k}, "bundle": (self.answers, DIGEST)})
+            for k in self.followed.get(partition, [])
         ]
 
 
@@ -186,6 +188,27 @@ def test_what_somebody_waits_to_activate_is_needed(private: Ed25519PrivateKey) -
     log.followed = {0: [k]}
     write(log, private, Prepare("3", DIGEST))
     assert needed(log, private) == {"2", "3"}
+
+
+def test_what_answers_is_needed_though_a_void_activation_came_later(private: Ed25519PrivateKey) -> None:
+    log = Checkpointed(1)
+    ks = activated(log, private, "1", "2")
+    log.followed = {0: [ks[1]]}
+    assert checkpoint.bundles(log) == set()
+    log.answers = "1"
+    assert checkpoint.bundles(log) == {"1"}
+
+
+def test_the_settings_that_an_activation_was_decided_on_are_due_with_it(private: Ed25519PrivateKey) -> None:
+    log = MemoryLog(1)
+    for buy in (0.1, 0.2):
+        write(log, private, Settings(PolicyRules(buy=buy)))
+    activated(log, private, "1")
+    assert [c.k for c in read_controls(log, private.public_key()).due()] == [3, 4]
+    write(log, private, Settings(PolicyRules(buy=0.3)))
+    assert [c.k for c in read_controls(log, private.public_key()).due()] == [3, 4, 5]
+    activated(log, private, "2")
+    assert [c.k for c in read_controls(log, private.public_key()).due()] == [5, 6]
 
 
 def test_another_deployments_bundles_are_needed(private: Ed25519PrivateKey) -> None:

@@ -148,9 +148,7 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()
-    if not copies:
-        note(f"control record {activation.k} was overtaken by a later one, which holds instead: tocsin models list")
-    text = (
+    text = f"control record {activation.k} was overtaken by a later one, which holds instead" if not copies else (
         f"bundle {activation.version} answers in deployment {config.log.deployment} from these places on"
         f" (control record {activation.k}):\n"
         + "\n".join(f"  partition {partition}: {cursor}" for partition, cursor in copies.items())

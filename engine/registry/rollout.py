@@ -209,11 +209,6 @@ def deployments(models: Models) -> set[str]:
     return found
 
 
-def newest(models: Models, identity: str, deployment: str, verify: Verify) -> dict[str, Control]:
-    """By verb the record of the highest k that holds for this deployment; those of COPIED must stand in every partition."""
-    return {control.verb: control for control in holding(models, identity, deployment, verify)}
-
-
 def _read(envelope: _Envelope) -> Control:
     try:
         body = msgspec.json.decode(envelope.body, type=_BODIES[envelope.verb])

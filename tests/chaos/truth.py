@@ -111,7 +111,8 @@ def newest(world: World) -> str | None:
     """The version that `models` says answers."""
     verify = partial(signing.verify, signing.load_public(world.home / "keys/public.pem"))
     log = world.log
-    found = rollout.newest(rollout.Models(dict(log.controls())), log.identity, log.deployment, verify)
+    held = rollout.holding(rollout.Models(dict(log.controls())), log.identity, log.deployment, verify)
+    found = {control.verb: control for control in held}
     body = found["activate"].body if "activate" in found else None
     return body.version if isinstance(body, rollout.Activate) else None
 

@@ -33,8 +33,13 @@ def check(copy: bytes, models: dict[int, bytes], followed: int = 0) -> Control |
     return rollout.check(copy, rollout.Models(models), LOG, DEPLOYMENT, VERIFY, {"activate": followed})
 
 
+def by_verb(models: dict[int, bytes], log: str, deployment: str) -> dict[str, rollout.Control]:
+    """The record of the highest k that holds, by verb."""
+    return {control.verb: control for control in rollout.holding(rollout.Models(models), log, deployment, VERIFY)}
+
+
 def newest(models: dict[int, bytes], log: str = LOG, deployment: str = DEPLOYMENT) -> int | None:
-    found = rollout.newest(rollout.Models(models), log, deployment, VERIFY)
+    found = by_verb(models, log, deployment)
     return found["activate"].k if found else None
 
 
@@ -217,7 +222,7 @@ def test_verbs_are_followed_apart() -> None:
     assert again is not None
     assert again.body == settings
     assert rollout.check(models[3], rollout.Models(models), LOG, DEPLOYMENT, VERIFY, {"settings": 3}) is None
-    found = rollout.newest(rollout.Models(models), LOG, DEPLOYMENT, VERIFY)
+    found = by_verb(models, LOG, DEPLOYMENT)
     assert {verb: control.k for verb, control in found.items()} == {"activate": 2, "settings": 3}
 
 

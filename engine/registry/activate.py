@@ -12,10 +12,9 @@ from msgspec import Struct
 from .. import clock
 from ..config import MAIN
 from ..errors import ModelRefused, TocsinError
-from ..manifest import Manifest
 from ..transports.base import Log
 from ..types import Cursor
-from .append import append, change
+from .append import Decide, append, change
 from .bundle import check_instruments
 from .controls import Controls, read_controls
 from .follow import load_for_engine
@@ -81,19 +80,15 @@ def activate(
     contents = registry.read(version)
     version, digest = contents.manifest.version, contents.digest
 
-    def fitting(seen: Controls) -> Manifest:
-        """The manifest, as it is in the registry now: it may have been removed, and settings changed, since."""
-        manifest = registry.read(version).manifest
-        check_instruments(manifest, counted_now(log, seen))
-        return manifest
+    def if_it_fits(body: Prepare | Activate) -> Decide:
+        """The bundle may have been removed, and settings changed, since it was last looked at."""
+        def decide(seen: Controls) -> Prepare | Activate:
+            check_instruments(registry.read(version).manifest, counted_now(log, seen))
+            return body
 
-    def prepare(seen: Controls) -> Prepare:
-        return Prepare(fitting(seen).version, digest)
+        return decide
 
-    def answer(seen: Controls) -> Activate:
-        return Activate(fitting(seen).version, digest)
-
-    k = append(log, controls, private, prepare, by, comment)
+    k = append(log, controls, private, if_it_fits(Prepare(version, digest)), by, comment)
     try:
         staged_by = _wait(log, k, version, tell, patience_s)
     finally:
@@ -101,7 +96,7 @@ def activate(
     if not staged_by:
         load_for_engine(registry, version, digest)
         tell("no engine of this deployment is alive: activated at once")
-    k, copies = change(log, registry, private, answer, by, comment)
+    k, copies = change(log, registry, private, if_it_fits(Activate(version, digest)), by, comment)
     controls.refresh()
     if log.deployment == MAIN and controls.newest()[Activate.verb].k == k:     # paper must not move it for live
         registry.set_alias(CHAMPION, version)

@@ -1,4 +1,4 @@
-"""Instruments: in which points a symbol's prices and sizes are counted, and what is done with a crossed quote.
+"""Instruments: in which points a symbol's prices and sizes are counted, what is done with odd quotes, what a trade costs.
 
 Prices and sizes are int64 points everywhere behind the wire, so that window sums are exact and a price can be
 compared and printed without rounding.
@@ -16,17 +16,30 @@ from .errors import InputRefused, UsageError
 
 
 class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How one symbol is counted.
+    """How one symbol is counted, and what trading it costs.
 
     scale: decimal digits of a price (5: 1.23456 is 123456 points); a finer price is refused.
     size_scale: decimal digits of a size; finer sizes are rounded.
     crossed: what happens to bid > ask: `reject` (default) or `keep`.
+    spread: points between bid and ask where a feed sends one price only; 0: not declared, such a tick is refused.
+    commission_bp: paid at entry and again at exit, in 1/10,000 of the price.
+    slippage: points lost at entry and again at exit, beyond the quoted price.
+    delay_ms: from a decision to the quote it can trade on.
     """
 
     symbol: str = ""
     scale: int = 5
     size_scale: int = 3
     crossed: str = "reject"
+    spread: int = 0
+    commission_bp: float = 0.0
+    slippage: float = 0.0
+    delay_ms: float = 100.0
+
+    @property
+    def counting(self) -> tuple[object, ...]:
+        """What makes the same record of the log another tick. Costs don't: they change labels only."""
+        return self.symbol, self.scale, self.size_scale, self.crossed, self.spread
 
 
 class Instruments:
@@ -44,12 +57,12 @@ class Instruments:
             except msgspec.ValidationError as error:
                 raise UsageError(
                     "instrument_rule", f"[instruments] {pattern!r}: {error}",
-                    hint="a rule has scale (0-9), size_scale (0-9) and crossed (reject | keep)",
+                    hint=f"a rule has {', '.join(_FIELDS)}",
                 ) from None
-            if not (0 <= rule.scale <= 9 and 0 <= rule.size_scale <= 9 and rule.crossed in ("reject", "keep")):
+            if not _possible(rule):
                 raise UsageError(
                     "instrument_rule", f"[instruments] {pattern!r}: {fields} is out of range",
-                    hint="scale and size_scale are 0-9, crossed is reject or keep",
+                    hint="scale and size_scale are 0-9, crossed is reject or keep, spread and costs are 0 or more",
                 )
             self._rules.append((pattern, rule))
         self._known: dict[str, Instrument | None] = {}
@@ -72,9 +85,32 @@ class Instruments:
         return None if self.closed else Instrument(symbol)
 
     def to_dict(self) -> dict[str, Any]:
-        """What goes into a bundle's manifest: an engine that counts otherwise must not answer with it."""
-        rules = {p: {"scale": r.scale, "size_scale": r.size_scale, "crossed": r.crossed} for p, r in self._rules}
-        return {"closed": self.closed, "rules": rules}
+        """What goes into a log's first record and a bundle's manifest. What wasn't there at first is told where it's set."""
+        return {"closed": self.closed, "rules": {pattern: _told(rule) for pattern, rule in self._rules}}
+
+    def counting(self) -> dict[str, Any]:
+        """The part of `to_dict` that makes ticks of records: an engine that counts otherwise must not answer."""
+        told = self.to_dict()
+        told["rules"] = {p: {n: v for n, v in rule.items() if n in _COUNTING} for p, rule in told["rules"].items()}
+        return told
+
+
+_DEFAULT = Instrument()
+_FIELDS = Instrument.__struct_fields__[1:]
+_ALWAYS = ("scale", "size_scale", "crossed")
+_COUNTING = (*_ALWAYS, "spread")
+
+
+def _possible(rule: Instrument) -> bool:
+    costs = (rule.spread, rule.commission_bp, rule.slippage, rule.delay_ms)
+    return (
+        0 <= rule.scale <= 9 and 0 <= rule.size_scale <= 9 and rule.crossed in ("reject", "keep")
+        and all(0 <= cost < 1e6 for cost in costs)
+    )
+
+
+def _told(rule: Instrument) -> dict[str, Any]:
+    return {n: getattr(rule, n) for n in _FIELDS if n in _ALWAYS or getattr(rule, n) != getattr(_DEFAULT, n)}
 
 
 class SymbolTable:
@@ -109,7 +145,8 @@ class SymbolTable:
         self.instruments = []                      # a new list: batches on their way share the old one
         for instrument in before:
             self.restore(rules.get(instrument.symbol) or instrument)
-        return [sid for sid, (old, new) in enumerate(zip(before, self.instruments, strict=True)) if old != new]
+        pairs = zip(before, self.instruments, strict=True)
+        return [sid for sid, (old, new) in enumerate(pairs) if old.counting != new.counting]
 
     def restore(self, instrument: Instrument) -> None:
         """The next number is this symbol's, as it was when the table was kept."""
@@ -126,7 +163,7 @@ class SymbolTable:
         if self._rules is None and instrument.symbol not in self._sids:
             return self._add(instrument)
         sid = self.sid(instrument.symbol)
-        if sid < 0 or self.instruments[sid] != instrument:
+        if sid < 0 or self.instruments[sid].counting != instrument.counting:
             raise InputRefused(
                 "instrument_changed", f"{instrument.symbol} is counted in other points than this stream's",
                 hint="read all ticks with the same [instruments]",

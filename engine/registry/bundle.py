@@ -130,13 +130,12 @@ def check_instruments(manifest: Manifest, rules: Instruments) -> None:
 
 def _first_difference(trained: dict[str, object], instruments: Instruments) -> str:
     """In words, or empty. The order of the rules counts: the first that matches a symbol is its rule."""
-    ours = instruments.to_dict()
-    rules = trained.get("rules")
-    for theirs, mine in zip_longest(rules.items() if isinstance(rules, dict) else (), ours["rules"].items()):
+    then, now = Instruments.from_dict(trained).counting(), instruments.counting()
+    for theirs, mine in zip_longest(then["rules"].items(), now["rules"].items()):
         if theirs != mine:
             return f"{_rule(theirs)} in training, {_rule(mine)} here"
-    if trained != ours:
-        return f"closed = {trained.get('closed')} in training, {ours['closed']} here"
+    if then != now:
+        return f"closed = {then['closed']} in training, {now['closed']} here"
     return ""
 
 

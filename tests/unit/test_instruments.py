@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from engine.errors import UsageError
-from engine.instruments import Instrument, Instruments
+from engine.instruments import Instrument, Instruments, SymbolTable
 
 
 def test_without_rules_every_symbol_has_the_defaults() -> None:
@@ -45,7 +45,8 @@ def test_the_same_symbol_gives_the_same_instrument() -> None:
     "fields",
     [
         {"scale": -1}, {"scale": 10}, {"size_scale": -1}, {"size_scale": 10}, {"crossed": "drop"}, {"scale": "5"},
-        {"scale": 2.5}, {"scal": 5}, {"scale": None},
+        {"scale": 2.5}, {"scal": 5}, {"scale": None}, {"spread": -1}, {"commission_bp": -0.1}, {"slippage": float("nan")},
+        {"delay_ms": float("inf")},
     ],
 )
 def test_a_rule_that_cant_be_meant_is_refused(fields: dict[str, Any]) -> None:
@@ -73,6 +74,20 @@ def test_other_counting_says_otherwise() -> None:
     assert Instruments({"*": {"scale": 4}}).to_dict() != said
     assert Instruments({"*": {"scale": 5}}, closed=True).to_dict() != said
     assert Instruments({"*": {}}).to_dict() == said            # the default written out is the default
+
+
+def test_costs_dont_count_otherwise() -> None:
+    """A bundle may answer under other costs than it was trained with; one that counts prices otherwise may not."""
+    plain, dear = Instruments({"*": {"scale": 4}}), Instruments({"*": {"scale": 4, "commission_bp": 0.4, "slippage": 1.5}})
+    assert plain.counting() == dear.counting() == plain.to_dict()
+    assert dear.to_dict()["rules"]["*"]["commission_bp"] == 0.4
+    assert Instruments.from_dict(dear.to_dict()).get("X") == dear.get("X")
+    assert Instruments({"*": {"scale": 4, "spread": 2}}).counting() != plain.counting()
+    table = SymbolTable(plain)
+    table.sid("X")
+    assert table.recount(dear) == []
+    assert table.instruments[0].slippage == 1.5
+    assert table.adopt(Instrument("X", scale=4)) == 0
 
 
 def test_an_instrument_never_changes() -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from llvmlite import ir
 from numba import njit
-from numba.core import caching
+from numba.core import caching, types
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,4 +80,30 @@ def kernel(function: F) -> F:
 
 def subkernel(function: F) -> F:
     """A piece of a kernel: compiled into each kernel that calls it, never cached on its own."""
-    return njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    return njit(nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer(typing_context: Any, array: Any, first: Any) -> Any:
+    """Where `array[first]` begins, C-contiguous of one or two dimensions: indexed like an array of its elements.
+
+    An array handed from piece to piece of a kernel counts its references, atomically; a pointer costs nothing and is
+    never checked: what is behind it must outlive the call.
+    """
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = context.make_array(signature.args[0])(context, builder, args[0])
+        at = args[1]
+        if array.ndim == 2:
+            at = builder.mul(at, builder.extract_value(parts.shape, 1))
+        return builder.gep(parts.data, [at])
+
+    return types.CPointer(array.dtype)(array, types.int64), codegen  # type: ignore[attr-defined]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def as_floats(typing_context: Any, words: Any) -> Any:
+    """The same memory, its 64-bit words read as float64."""
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(words), codegen  # type: ignore[attr-defined]

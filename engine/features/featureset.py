@@ -21,6 +21,8 @@ from ..state import SymbolRows
 from ..types import F32, F64, I64, TickBatch
 from ..wire.ticks import renumber
 from . import kernel
+from .families import indicators
+from .families.calendar import tables
 from .spec import Column, Family
 
 if TYPE_CHECKING:
@@ -45,14 +47,21 @@ class Rows(NamedTuple):
 class FeatureState:
     """The default set's state of every symbol of a partition. `update` takes admitted ticks only."""
 
-    def __init__(self) -> None:
-        self.rows = SymbolRows(kernel.WORDS)
+    def __init__(self, timeframes: tuple[str, ...] = indicators.USUAL) -> None:
+        families = kernel.layout(timeframes)
+        self.rows = SymbolRows(sum(family.words for family in families))
+        self._columns = sum(len(family.columns) for family in families)
+        seconds = np.array([indicators.TIMEFRAMES[length] for length in timeframes], np.int64)
+        self._tables = (*tables(), 10**9 * seconds, 1.0 / np.sqrt(seconds))
 
     def update(self, ticks: TickBatch) -> Rows:
         self.rows.ensure(len(ticks.instruments))
         n = len(ticks)
-        rows = Rows(np.empty((n, kernel.COLUMNS), np.float32), np.empty(n), np.empty(n), np.empty(n, np.int64))
-        kernel.update(ticks.sid, ticks.ts, ticks.bid, ticks.ask, self.rows.ints, self.rows.floats, *rows)
+        rows = Rows(np.empty((n, self._columns), np.float32), np.empty(n), np.empty(n), np.empty(n, np.int64))
+        kernel.update(
+            ticks.sid, ticks.ts, ticks.bid, ticks.ask, ticks.bid_size, ticks.ask_size, *self._tables,
+            self.rows.ints, *rows,
+        )
         return rows
 
 
@@ -60,7 +69,7 @@ class TimeFeatureState:
     """The same for the nine raw time features alone."""
 
     def __init__(self, every_tick: bool) -> None:
-        self.rows = SymbolRows(kernel.TIME_WORDS)
+        self.rows = SymbolRows(kernel.RAW_WORDS)
         self._every_tick = every_tick
 
     def update(self, ticks: TickBatch) -> Rows:
@@ -89,14 +98,14 @@ class FeatureSet:
     @classmethod
     def default(cls) -> FeatureSet:
         """The scale-free columns that bundles are trained on."""
-        return cls(kernel.LAYOUT, "1m")
+        return cls(kernel.layout(indicators.USUAL), "1m")
 
     @classmethod
     def time_features(cls, clock: str = "1m") -> FeatureSet:
         """Exactly the nine raw time features, on closed one-minute bars (`1m`) or on every tick (`tick`)."""
         if clock not in ("1m", "tick"):
             raise UsageError("clock_unknown", f"no clock {clock!r}", hint="clocks are 1m and tick")
-        return cls(kernel.TIME_LAYOUT, clock)
+        return cls(kernel.RAW, clock)
 
     def state(self) -> FeatureState | TimeFeatureState:
         """Fresh kernel state, for ticks already admitted."""

@@ -1,6 +1,6 @@
 """The fused kernel: one pass over the ticks, every family in turn, the state of a symbol in one row.
 
-Engine and trainer run this very code. To add a family: a file in `families/`, its line in LAYOUT, and its calls below.
+Engine and trainer run this very code. To add a family: a file in `families/`, its place in LAYOUT, and its line below.
 """
 
 from __future__ import annotations
@@ -9,89 +9,166 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import as_floats, kernel, pointer, subkernel
 from ..types import F32, F64, I64, Reason
-from .families import quote, sigma, time_features, windows
-from .spec import Family
+from .families import (
+    activity,
+    bars,
+    calendar,
+    distance,
+    flow,
+    indicators,
+    panes,
+    quote,
+    recent,
+    returns,
+    sigma,
+    spread,
+    time_features,
+    volatility,
+)
+from .families.calendar import Clocks
+from .families.indicators import Lengths
+from .spec import Family, Tick
 
-LAYOUT: tuple[Family, ...] = (quote.FAMILY, time_features.SCALE_FREE, sigma.FAMILY, windows.FAMILY)
-"""Order of the columns and of the words in a symbol's row."""
+FIXED: tuple[Family, ...] = (
+    quote.FAMILY, panes.FAMILY, recent.FAMILY, bars.FAMILY, time_features.SCALE_FREE, sigma.FAMILY, spread.FAMILY,
+    calendar.FAMILY, returns.FAMILY, volatility.FAMILY, flow.FAMILY, activity.FAMILY, distance.FAMILY,
+)
+"""Order of the columns and of the words in a symbol's row. The indicators follow, on as many bar lengths as are asked for."""
 
-_QUOTE, _TIME, _SIGMA, _WINDOWS, WORDS = accumulate((family.words for family in LAYOUT), initial=0)
-_, _TIME_COLUMN, _SIGMA_COLUMN, _WINDOWS_COLUMN, COLUMNS = accumulate(
-    (len(family.columns) for family in LAYOUT), initial=0
+_WORDS = dict(zip([f.name for f in FIXED] + ["indicators"], accumulate((f.words for f in FIXED), initial=0), strict=True))
+_COLUMNS = dict(zip(_WORDS, accumulate((len(f.columns) for f in FIXED), initial=0), strict=True))
+_QUOTE, _PANES, _RECENT, _BARS, _TIME, _SIGMA, _SPREAD, _CALENDAR = list(_WORDS.values())[:8]
+_INDICATORS = _WORDS["indicators"]
+_TIME_COLUMN, _SIGMA_COLUMN, _SPREAD_COLUMN, _CALENDAR_COLUMN = list(_COLUMNS.values())[4:8]
+_RETURNS_COLUMN, _VOLATILITY_COLUMN, _FLOW_COLUMN, _ACTIVITY_COLUMN, _DISTANCE_COLUMN, _INDICATORS_COLUMN = (
+    list(_COLUMNS.values())[8:]
 )
 
-TIME_LAYOUT: tuple[Family, ...] = (quote.FAMILY, time_features.RAW)
-_RAW, TIME_WORDS = quote.FAMILY.words, quote.FAMILY.words + time_features.RAW.words
+RAW: tuple[Family, ...] = (bars.FAMILY, time_features.RAW)
+_RAW, RAW_WORDS = bars.FAMILY.words, sum(family.words for family in RAW)
 
 _WARMUP, _GAP, _READY = int(Reason.WARMUP), int(Reason.GAP), int(Reason.DECIDED)
+_MINUTE_NS, _LONG_NS = 60_000_000_000, 300_000_000_000
+_ROOT60, _ROOT300 = np.sqrt(60.0), np.sqrt(300.0)
+
+
+def layout(timeframes: tuple[str, ...]) -> tuple[Family, ...]:
+    """The families of the default set on bars of these lengths."""
+    return (*FIXED, indicators.family(timeframes))
 
 
 @kernel
 def update(
-    sid: I64, ts: I64, bid: I64, ask: I64, ints: I64, floats: F64,
-    out: F32, usual_spread: F64, sigma_now: F64, status: I64,
+    sid: I64, ts: I64, bid: I64, ask: I64, bid_size: I64, ask_size: I64, starts: I64, rows: I64, table: F32, lengths: I64,
+    per_root: F64, states: I64, out: F32, usual_spread: F64, sigma_now: F64, status: I64,
 ) -> None:
     """Ticks in, one row of features per tick out.
 
-    out: (n, COLUMNS), NaN until known; usual_spread: points; sigma_now: points per √second, NaN until known;
-    status: Reason.DECIDED where every window is full, else WARMUP, or GAP after a hole.
+    starts, rows, table: the calendar's clocks; lengths: ns of the indicators' bars, per_root: 1 / √seconds of them.
+    out: (n, columns), NaN until known; usual_spread: points; sigma_now: points per √second, NaN until known; status:
+    Reason.DECIDED where decisions need wait no longer, else WARMUP, or GAP after a hole.
     """
+    clocks = Clocks(starts.size, pointer(starts, 0), pointer(rows, 0), pointer(table, 0))
+    scales = Lengths(lengths.size, pointer(lengths, 0), pointer(per_root, 0))
     for i in range(ts.size):
-        state = ints[sid[i]]
-        real = floats[sid[i]]
-        t, mid2, spread = ts[i], bid[i] + ask[i], ask[i] - bid[i]
-        if state[_QUOTE + quote.COUNT] == 0:
-            quote.begin(state, _QUOTE, t, mid2)
-            time_features.begin(state, real, _TIME, t, float(mid2))
-            sigma.begin(state, real, _SIGMA, t, mid2, spread)
-            windows.begin(state, _WINDOWS, t, mid2)
-        previous, previous_mid2 = state[_QUOTE + quote.TS], state[_QUOTE + quote.MID2]
+        state = pointer(states, sid[i])
+        usual_spread[i], sigma_now[i], status[i] = _step(
+            ts[i], bid[i], ask[i], bid_size[i], ask_size[i], clocks, scales, state, as_floats(state), pointer(out, i),
+        )
 
-        state[_QUOTE + quote.BARS] += time_features.step_minute(state, real, _TIME, t, float(mid2))
-        usual, now = sigma.step(state, real, _SIGMA, t, previous, state[_QUOTE + quote.COUNT], mid2, spread)
-        windows.step(state, _WINDOWS, t, previous_mid2, state[_QUOTE + quote.SIGN], mid2)
-        quote.end(state, _QUOTE, t, mid2)
 
-        time_features.write_scale_free(real, _TIME, out[i], _TIME_COLUMN, mid2, now)
-        sigma.write(out[i], _SIGMA_COLUMN, mid2, spread, usual, now)
-        windows.write(state, _WINDOWS, out[i], _WINDOWS_COLUMN, mid2, now)
+@subkernel
+def _step(
+    ts: int, bid: int, ask: int, bid_size: int, ask_size: int, clocks: Clocks, lengths: Lengths,
+    state: I64, real: F64, out: F32,
+) -> tuple[float, float, int]:
+    """One tick of one symbol. Its first one is taken as if it had stood there before."""
+    mid2, gap = bid + ask, ask - bid
+    bid_size, ask_size = min(bid_size, quote.LARGEST_SIZE), min(ask_size, quote.LARGEST_SIZE)
+    if state[_QUOTE + quote.COUNT] == 0:
+        quote.begin(state, _QUOTE, ts, bid, ask, bid_size, ask_size)
+        panes.begin(state, real, _PANES, ts, mid2)
+        bars.begin(state, _BARS, ts, mid2)
+        time_features.begin(real, _TIME)
+        sigma.begin(state, real, _SIGMA, ts, mid2, gap)
+        spread.begin(state, _SPREAD)
+        indicators.begin(state, real, _INDICATORS, lengths, ts)
 
-        usual_spread[i] = usual
-        sigma_now[i] = now
-        if now > 0.0 and state[_QUOTE + quote.BARS] >= time_features.READY:
-            status[i] = _READY
-        elif state[_QUOTE + quote.HOLES] > 0:
-            status[i] = _GAP
-        else:
-            status[i] = _WARMUP
+    # time passes
+    if panes.roll(state, real, _PANES, ts, state[_QUOTE + quote.MID2], mid2):
+        spread.sample(state, _SPREAD, state[_QUOTE + quote.ASK] - state[_QUOTE + quote.BID])
+        if bars.is_over(state, _BARS, ts):
+            bar = bars.closed(state, _BARS)
+            time_features.add_close(state, real, _TIME, float(bar.close))
+            indicators.take(state, real, _INDICATORS, lengths, bar, ts)
+            state[_QUOTE + quote.BARS] += 1
+    quote.resume(state, _QUOTE, ts)
+
+    # the tick is taken
+    previous, move = state[_QUOTE + quote.TS], mid2 - state[_QUOTE + quote.MID2]
+    sign = 1 if move > 0 else -1 if move < 0 else state[_QUOTE + quote.SIGN]
+    usual, now, per_sigma = sigma.measure(state, real, _SIGMA, ts, previous, state[_QUOTE + quote.COUNT], mid2, gap)
+    tick = Tick(
+        ts, bid, ask, bid_size, ask_size, mid2, gap, previous, move, sign,
+        quote.flow(state, _QUOTE, bid, ask, bid_size, ask_size), ts - state[_QUOTE + quote.SINCE], usual, now, per_sigma,
+    )
+    panes.take(state, _PANES, tick)
+    recent.take(state, _RECENT, ts, mid2)
+    bars.take(state, _BARS, ts, mid2)
+    quote.end(state, _QUOTE, ts, bid, ask, bid_size, ask_size, sign)
+
+    # what is known of it
+    last = panes.windows(state, real, _PANES, mid2)
+    known60 = 1.0 if tick.elapsed >= _MINUTE_NS else np.nan
+    known300 = 1.0 if tick.elapsed >= _LONG_NS else np.nan
+    unit60, unit300 = 0.5 * per_sigma / _ROOT60 * known60, 0.5 * per_sigma / _ROOT300 * known300
+    per_ticks300 = known300 / last.ticks300
+
+    time_features.step(real, _TIME, tick, out, _TIME_COLUMN)
+    sigma.step(tick, out, _SIGMA_COLUMN)
+    spread.step(state, real, _SPREAD, tick, out, _SPREAD_COLUMN)
+    calendar.step(state, _CALENDAR, clocks, tick, out, _CALENDAR_COLUMN)
+    returns.step(state, _RECENT, tick, last, unit60, unit300, out, _RETURNS_COLUMN)
+    volatility.step(last, unit60, unit300, known300, out, _VOLATILITY_COLUMN)
+    flow.step(tick, last, known60, per_ticks300, out, _FLOW_COLUMN)
+    activity.step(state, _RECENT, tick, last, per_ticks300, out, _ACTIVITY_COLUMN)
+    distance.step(tick, last, unit300, known300, out, _DISTANCE_COLUMN)
+    indicators.step(real, _INDICATORS, lengths, tick, out, _INDICATORS_COLUMN)
+
+    if now > 0.0 and state[_QUOTE + quote.BARS] >= time_features.READY:
+        return usual, now, _READY
+    return usual, now, _GAP if state[_QUOTE + quote.HOLES] > 0 else _WARMUP
 
 
 @kernel
-def update_time(
-    sid: I64, ts: I64, bid: I64, ask: I64, units: F64, every_tick: bool, ints: I64, floats: F64, out: F32
-) -> None:
+def update_time(sid: I64, ts: I64, bid: I64, ask: I64, units: F64, every_tick: bool, ints: I64, floats: F64, out: F32) -> None:
     """The nine raw time features alone; `units`: per symbol, the price of a half-point."""
     for i in range(ts.size):
         state = ints[sid[i]]
         real = floats[sid[i]]
-        t, mid2 = ts[i], bid[i] + ask[i]
-        if state[quote.COUNT] == 0:
-            quote.begin(state, 0, t, mid2)
-            time_features.begin(state, real, _RAW, t, float(mid2))
+        mid2 = bid[i] + ask[i]
+        if state[_STARTED] == 0:
+            state[_STARTED] = 1
+            bars.begin(state, 0, ts[i], mid2)
+            time_features.begin(real, _RAW)
         if every_tick:
             time_features.add_close(state, real, _RAW, float(mid2))
-        else:
-            time_features.step_minute(state, real, _RAW, t, float(mid2))
-        quote.end(state, 0, t, mid2)
+        elif bars.is_over(state, 0, ts[i]):
+            time_features.add_close(state, real, _RAW, float(bars.closed(state, 0).close))
+        bars.take(state, 0, ts[i], mid2)
         time_features.write_raw(real, _RAW, out[i], 0, units[sid[i]])
+
+
+_STARTED = RAW_WORDS
+RAW_WORDS += 1
 
 
 @kernel
 def nine_of_closes(closes: F64, state: I64, real: F64, out: F32) -> None:
     """The nine raw time features of plain closes, one row per close; `state`, `real`: one zeroed row, seen twice."""
-    time_features.begin(state, real, 0, 0, 0.0)
+    time_features.begin(real, 0)
     for i in range(closes.size):
         time_features.add_close(state, real, 0, closes[i])
         time_features.write_raw(real, 0, out[i], 0, 1.0)

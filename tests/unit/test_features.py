@@ -15,12 +15,10 @@ from engine.eventtime import EventTime
 from engine.features import FeatureSet
 from engine.features.featureset import FeatureState
 from engine.features.kernel import augment_time_features
-from engine.files import read_ticks
 from engine.types import F32, Reason, TickBatch
-from tests.made import made_ticks, real_file
+from tests.made import made_ticks
 
 NAMES = ["ret1", "ret1_lag1", "ret1_lag2", "ret1_lag5", "ret1_lag8", "vol14", "vol50", "mom5", "mom15"]
-SECONDS = [60] * 7 + [300, 900]
 
 
 # ---- the oracle: lists and loops, nothing shared with the kernel
@@ -37,64 +35,6 @@ def nine(closes: list[float]) -> list[float]:
     return [ret(0), ret(1), ret(2), ret(5), ret(8), *vols, *moms]
 
 
-def oracle(ticks: TickBatch) -> tuple[list[list[float]], list[list[float]]]:
-    """(raw nine, default columns) of one symbol's admitted ticks; prices in points."""
-    closes: list[float] = []
-    raw: list[list[float]] = []
-    default: list[list[float]] = []
-    quotes = [(int(t), int(b), int(a)) for t, b, a in zip(ticks.ts, ticks.bid, ticks.ask, strict=True)]
-    usual = variance = weight = 0.0
-    grid = (quotes[0][0], (quotes[0][1] + quotes[0][2]) / 2)
-    held = nine([])
-    signs: list[int] = []
-    first = 0
-    for i, (ts, bid, ask) in enumerate(quotes):
-        mid = (bid + ask) / 2
-        before = quotes[i - 1] if i else quotes[0]
-        previous = (before[1] + before[2]) / 2
-        if ts // 60_000_000_000 != before[0] // 60_000_000_000:
-            closes.append(previous)
-            held = nine(closes[-60:])
-        raw.append([x / 1e5 if k > 6 else x for k, x in enumerate(held)])
-
-        spread = max(ask - bid, 0)
-        if i == 0:
-            usual = float(spread)
-        dt = min((ts - before[0]) / 1e9, 60.0)
-        share = 1 - 0.5 ** (max(dt, 0.01) / 900)
-        usual += (max(share, 1 / (i + 1)) if i < 200 else share) * (spread - usual)
-        gap = (ts - grid[0]) / 1e9
-        if gap >= 5:
-            if gap <= 300:
-                keep = 0.5 ** (gap / 900)
-                variance = variance * keep + (1 - keep) * (mid - grid[1]) ** 2 / gap
-                weight = weight * keep + (1 - keep)
-            grid = (ts, mid)
-        sigma = math.sqrt(variance / weight) if weight > 0.02 and variance > 0 else math.nan
-
-        signs.append((mid > previous) - (mid < previous) or (signs[-1] if signs else 0))
-        row = [x / (sigma / (1 if k > 6 else mid)) / math.sqrt(s)
-               for k, (x, s) in enumerate(zip(held, SECONDS, strict=True))]
-        horizon = min(max((4 * usual / sigma) ** 2, 60), 3600) if sigma > 0 else math.nan
-        row += [1e4 * sigma / mid, spread / usual if usual else 1.0, usual / sigma,
-                max(0.5 * sigma * math.sqrt(horizon), usual) / (sigma * math.sqrt(horizon))]
-        counts = []
-        second = ts // 10**9
-        while quotes[first][0] // 10**9 <= second - 300:
-            first += 1
-        for length in (10, 60, 300):
-            start = next(j for j in range(first, i + 1) if quotes[j][0] // 10**9 > second - length)
-            base = quotes[start - 1] if start else quotes[0]
-            moves = [(q[1] + q[2] - p[1] - p[2]) / 2
-                     for p, q in zip([base, *quotes[start:i]], quotes[start:i + 1], strict=True)]
-            unit = sigma * math.sqrt(length)
-            row += [(mid - (base[1] + base[2]) / 2) / unit, math.sqrt(sum(m * m for m in moves)) / unit,
-                    sum(signs[start:i + 1]) / len(moves)]
-            counts.append(len(moves) / length)
-        default.append([*row, counts[0] / counts[2], counts[1] / counts[2]])
-    return raw, default
-
-
 def close_to(found: F32, expected: list[list[float]]) -> None:
     wanted = np.array(expected)
     assert np.array_equal(np.isnan(found), np.isnan(wanted))
@@ -104,17 +44,6 @@ def close_to(found: F32, expected: list[list[float]]) -> None:
 
 def admitted(ticks: TickBatch) -> TickBatch:
     return ticks[EventTime().admit(ticks) == 0]
-
-
-@pytest.mark.parametrize("name", [
-    "made", "EURUSD_OANDA-LEAN2014", "EURUSD_FXCM-LEAN2014", "USDSGD_DUKASCOPY-FXBT201501",
-    "GBPJPY_DUKASCOPY-NINETY47", "XAGUSD_DUKASCOPY-FXBT201405", "EURGBP_DUKASCOPY-TRI2010",
-])
-def test_every_column_against_the_oracle(name: str) -> None:
-    ticks = made_ticks(6000, rate=1.5) if name == "made" else read_ticks(real_file(name))[:6000]
-    raw, default = oracle(admitted(ticks))
-    close_to(FeatureSet.time_features("1m").compute(ticks), raw)
-    close_to(FeatureSet.default().compute(ticks), default)
 
 
 def test_the_nine_on_the_tick_clock_and_of_plain_closes() -> None:
@@ -196,7 +125,8 @@ def test_status_is_warmup_then_ready_then_gap_after_a_hole() -> None:
     assert status[hole] == Reason.GAP
     after = hole + int(np.argmax(status[hole:] == Reason.DECIDED))
     assert 50 * 60e9 < ticks.ts[after] - ticks.ts[hole] < 53 * 60e9
-    assert not np.isnan(FeatureState().update(ticks).matrix[status == Reason.DECIDED]).any()
+    awaited = [column.awaited for column in FeatureSet.default().columns]
+    assert not np.isnan(FeatureState().update(ticks).matrix[status == Reason.DECIDED][:, awaited]).any()
 
 
 def test_a_damaged_or_foreign_snapshot_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The usual spread and the volatility of now: the two units in which everything else is measured.
+"""The volatility and the usual spread of now: the two units in which everything else is measured.
 
 sigma is the exponentially weighted standard deviation of 5-second moves of the mid, half-life 15 minutes of event
 time; intervals over 5 minutes are holes and carry no volatility. The spread's mean has the same half-life (a plain
@@ -14,68 +14,81 @@ from ...manifest import Moments
 from ...types import F32, F64, I64
 from ..detmath import LN2, det_exp
 from ..moments import horizon_width
-from ..spec import Column, Family
+from ..spec import MID, QUOTES, Column, Family, Tick
 
 HALF_LIFE_S = 900.0
 GRID_S = 5.0
 LONGEST_GRID_S = 300.0
 KNOWN = 0.02
 """Weight of moves seen (1 = all of the past) from which sigma counts as known: six 5-second moves."""
+PLAIN = 200
+"""Ticks over which the mean spread begins as a plain mean."""
 
-_DECAY = -LN2 / HALF_LIFE_S
+_DECAY = LN2 / HALF_LIFE_S
+_SHORTEST_S, _LONGEST_S = 0.01, 60.0
+"""The time one tick's spread may stand for."""
 _DEFAULT = Moments()
 _KAPPA, _H_MIN, _H_MAX = _DEFAULT.kappa, _DEFAULT.h_min_s, _DEFAULT.h_max_s
 _K_VOL, _K_SPREAD = _DEFAULT.k_vol, _DEFAULT.k_spread
 
-SPREAD, VARIANCE, WEIGHT, GRID_MID, GRID_TS = range(5)
+_SPREAD, _VARIANCE, _WEIGHT, _GRID_MID, _GRID_TS, _SIGMA, _PER_SIGMA = range(7)
 
-_SOURCE = "exponentially weighted variance: RiskMetrics technical document (1996)"
+_WARM, _SPAN = "6 moves of 5 s", "15 min half-life"
 FAMILY = Family(
-    "sigma", 1, 5,
+    "sigma", 2, 7,
     (
-        Column("sigma", "10^4 · sigma / mid", "15 min half-life", "bp per √s", "6 moves of 5 s", _SOURCE),
-        Column("spread_rel", "spread / mean spread", "15 min half-life", "1", "1 tick", "ratio"),
-        Column("spread_sigma", "mean spread / sigma", "15 min half-life", "√s", "6 moves of 5 s", "ratio"),
-        Column("width_sigma", "barrier width / (sigma · √H), default moments", "15 min half-life", "1",
-               "6 moves of 5 s", "López de Prado, Advances in Financial Machine Learning (2018), ch. 3"),
+        Column("sigma", "10^4 · sigma / mid", _SPAN, "bp per √s", _WARM, "every tick",
+               "exponentially weighted variance: RiskMetrics technical document (1996)", MID),
+        Column("spread_sigma", "mean spread / sigma", _SPAN, "√s", _WARM, "every tick", "ratio", QUOTES),
+        Column("width_sigma", "barrier width / (sigma · √H), default moments", _SPAN, "1", _WARM, "every tick",
+               "López de Prado, Advances in Financial Machine Learning (2018), ch. 3", QUOTES),
     ),
 )
 
 
 @subkernel
 def begin(state: I64, real: F64, at: int, ts: int, mid2: int, spread: int) -> None:
-    real[at + SPREAD] = float(max(spread, 0))
-    real[at + GRID_MID] = 0.5 * mid2
-    state[at + GRID_TS] = ts
+    real[at + _SPREAD] = float(max(spread, 0))
+    real[at + _GRID_MID] = 0.5 * mid2
+    state[at + _GRID_TS] = ts
+    real[at + _SIGMA] = np.nan
+    real[at + _PER_SIGMA] = np.nan
 
 
 @subkernel
-def step(state: I64, real: F64, at: int, ts: int, previous: int, count: int, mid2: int, spread: int) -> tuple[float, float]:
-    """(mean spread, sigma) in points and points per √s at this tick; sigma is NaN until known."""
-    dt = min((ts - previous) * 1e-9, 60.0)
-    weight = 1.0 - det_exp(_DECAY * max(dt, 0.01))
-    if count < 200:
+def measure(
+    state: I64, real: F64, at: int, ts: int, previous: int, count: int, mid2: int, spread: int
+) -> tuple[float, float, float]:
+    """(mean spread, sigma, 1 / sigma) at this tick, points and points per √s; count: ticks before it."""
+    weight = _gone(_DECAY * min(max((ts - previous) * 1e-9, _SHORTEST_S), _LONGEST_S))
+    if count < PLAIN:
         weight = max(weight, 1.0 / (count + 1))
-    real[at + SPREAD] += weight * (max(spread, 0) - real[at + SPREAD])
+    real[at + _SPREAD] += weight * (max(spread, 0) - real[at + _SPREAD])
 
-    elapsed = (ts - state[at + GRID_TS]) * 1e-9
+    elapsed = (ts - state[at + _GRID_TS]) * 1e-9
     if elapsed >= GRID_S:
         if elapsed <= LONGEST_GRID_S:
-            move = 0.5 * mid2 - real[at + GRID_MID]
-            keep = det_exp(_DECAY * elapsed)
-            real[at + VARIANCE] = real[at + VARIANCE] * keep + (1.0 - keep) * (move * move / elapsed)
-            real[at + WEIGHT] = real[at + WEIGHT] * keep + (1.0 - keep)
-        state[at + GRID_TS] = ts
-        real[at + GRID_MID] = 0.5 * mid2
-    if real[at + WEIGHT] > KNOWN and real[at + VARIANCE] > 0.0:
-        return real[at + SPREAD], np.sqrt(real[at + VARIANCE] / real[at + WEIGHT])
-    return real[at + SPREAD], np.nan
+            move = 0.5 * mid2 - real[at + _GRID_MID]
+            keep = det_exp(-_DECAY * elapsed)
+            real[at + _VARIANCE] = real[at + _VARIANCE] * keep + (1.0 - keep) * (move * move / elapsed)
+            real[at + _WEIGHT] = real[at + _WEIGHT] * keep + (1.0 - keep)
+            if real[at + _WEIGHT] > KNOWN and real[at + _VARIANCE] > 0.0:
+                real[at + _SIGMA] = np.sqrt(real[at + _VARIANCE] / real[at + _WEIGHT])
+                real[at + _PER_SIGMA] = 1.0 / real[at + _SIGMA]
+        state[at + _GRID_TS] = ts
+        real[at + _GRID_MID] = 0.5 * mid2
+    return real[at + _SPREAD], real[at + _SIGMA], real[at + _PER_SIGMA]
 
 
 @subkernel
-def write(out: F32, column: int, mid2: int, spread: int, usual: float, sigma: float) -> None:
-    out[column] = 2e4 * sigma / mid2
-    out[column + 1] = max(spread, 0) / usual if usual > 0.0 else 1.0
-    out[column + 2] = usual / sigma
-    horizon, width = horizon_width(usual, sigma, _KAPPA, _H_MIN, _H_MAX, _K_VOL, _K_SPREAD)
-    out[column + 3] = width / (sigma * np.sqrt(horizon))
+def _gone(x: float) -> float:
+    """1 − e^−x for 0 <= x <= 0.05, by its Taylor series: the rest is below 1e-13 of it."""
+    return x * (1.0 - x * (0.5 - x * (1.0 / 6.0 - x * (1.0 / 24.0 - x * (1.0 / 120.0 - x * (1.0 / 720.0))))))
+
+
+@subkernel
+def step(tick: Tick, out: F32, column: int) -> None:
+    out[column] = 2e4 * tick.sigma / tick.mid2
+    out[column + 1] = tick.usual * tick.per_sigma
+    horizon, width = horizon_width(tick.usual, tick.sigma, _KAPPA, _H_MIN, _H_MAX, _K_VOL, _K_SPREAD)
+    out[column + 2] = width / (tick.sigma * np.sqrt(horizon))

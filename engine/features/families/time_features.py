@@ -14,12 +14,10 @@ import numpy as np
 
 from ...jit import subkernel
 from ...types import F32, F64, I64
-from ..spec import Column, Family
-
-MINUTE = 60_000_000_000
+from ..spec import MID, Column, Family, Tick
 
 CLOSES, RETURNS = 16, 64
-BUCKET, COUNT, LAST, NINE = 0, 1, 2, 3
+COUNT, NINE = 0, 1
 _CLOSE_RING = NINE + 9
 _RETURN_RING = _CLOSE_RING + CLOSES
 _WORDS = _RETURN_RING + RETURNS
@@ -34,45 +32,31 @@ _FORMULAS = (
 )
 _NEEDS = (2, 3, 4, 7, 10, 15, 51, 6, 16)
 _SECONDS = (60, 60, 60, 60, 60, 60, 60, 300, 900)
-_SCALE = np.sqrt(np.array(_SECONDS, np.float64))
+_PER_ROOT = 1.0 / np.sqrt(np.array(_SECONDS, np.float64))
 _SOURCE = "definition of the experts' time features"
 
 SCALE_FREE = Family(
-    "time", 1, _WORDS,
+    "time", 2, _WORDS,
     tuple(
-        Column(f"{name}_s", f"({formula}) / (sigma{'' if 'mom' in name else ' / mid'} · √{seconds})", "closed 1 min bars",
-               "sigma", f"{needs} closes", _SOURCE)
+        Column(f"{name}_s", f"({formula}) / (sigma{'' if 'mom' in name else ' / mid'} · √{seconds})", "closed bars of 1m",
+               "sigma", f"{needs} closes", "every tick", _SOURCE, MID)
         for name, formula, seconds, needs in zip(NAMES, _FORMULAS, _SECONDS, _NEEDS, strict=True)
     ),
 )
 RAW = Family(
-    "time_raw", 1, _WORDS,
+    "time_raw", 2, _WORDS,
     tuple(
-        Column(name, formula, "the clock's closes", "price" if "mom" in name else "1", f"{needs} closes", _SOURCE)
+        Column(name, formula, "the clock's closes", "price" if "mom" in name else "1", f"{needs} closes",
+               "every close", _SOURCE, MID)
         for name, formula, needs in zip(NAMES, _FORMULAS, _NEEDS, strict=True)
     ),
 )
 
 
 @subkernel
-def begin(state: I64, real: F64, at: int, ts: int, close: float) -> None:
-    state[at + BUCKET] = ts // MINUTE
-    real[at + LAST] = close
+def begin(real: F64, at: int) -> None:
     for k in range(9):
         real[at + NINE + k] = np.nan
-
-
-@subkernel
-def step_minute(state: I64, real: F64, at: int, ts: int, close: float) -> int:
-    """Close the open bar if this tick lies past its end; returns bars closed (0 or 1)."""
-    closed = 0
-    bucket = ts // MINUTE
-    if bucket != state[at + BUCKET]:
-        add_close(state, real, at, real[at + LAST])
-        state[at + BUCKET] = bucket
-        closed = 1
-    real[at + LAST] = close
-    return closed
 
 
 @subkernel
@@ -108,12 +92,13 @@ def add_close(state: I64, real: F64, at: int, close: float) -> None:
 
 
 @subkernel
-def write_scale_free(real: F64, at: int, out: F32, column: int, mid2: int, sigma: float) -> None:
-    relative = 1.0 / (2.0 * sigma / mid2)
+def step(real: F64, at: int, tick: Tick, out: F32, column: int) -> None:
+    """The scale-free form."""
+    relative = 0.5 * tick.mid2 * tick.per_sigma
     for k in range(7):
-        out[column + k] = real[at + NINE + k] * relative / _SCALE[k]
+        out[column + k] = real[at + NINE + k] * relative * _PER_ROOT[k]
     for k in range(7, 9):
-        out[column + k] = 0.5 * real[at + NINE + k] / (sigma * _SCALE[k])
+        out[column + k] = 0.5 * real[at + NINE + k] * tick.per_sigma * _PER_ROOT[k]
 
 
 @subkernel

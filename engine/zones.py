@@ -1,0 +1,57 @@
+"""Where the world's clocks stand: offsets from UTC of IANA zones, from the tz database of the package `tzdata`.
+
+Not from the system's: two machines must agree to the bit, and a slim container has none. A zone's offsets enter a
+fingerprint by value, so that another release of the database matters only where it changes an answer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.resources import files
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from .errors import UsageError
+from .types import I64
+
+FIRST_YEAR, LAST_YEAR = 2000, 2060
+"""Offsets are known for these years; before and after them the nearest one holds."""
+
+
+@lru_cache
+def zone(name: str) -> ZoneInfo:
+    """The zone of an IANA name. Raises UsageError `zone`."""
+    place = files("tzdata").joinpath("zoneinfo", *name.split("/"))
+    if not name or ".." in name or not place.is_file():
+        raise UsageError("zone", f"no time zone {name!r}", hint="IANA names: Europe/London, Etc/GMT-3 (which is UTC+3)")
+    with place.open("rb") as content:
+        return ZoneInfo.from_file(content, key=name)
+
+
+@lru_cache
+def offsets(name: str) -> tuple[I64, I64]:
+    """(starts, seconds): from `starts[k]` on (ns UTC, rising) the zone's clock is `seconds[k]` ahead of UTC.
+
+    Changes are looked for between the 1st and the 15th of each month and put on the whole hour. Raises UsageError `zone`.
+    """
+    where = zone(name)
+
+    def ahead(hour: int) -> int:
+        offset = datetime.fromtimestamp(3600 * hour, where).utcoffset()
+        assert offset is not None              # an aware datetime has one
+        return int(offset.total_seconds())
+
+    halves = [hour for year in range(FIRST_YEAR, LAST_YEAR + 1) for month in range(1, 13) for day in (1, 15)
+              if (hour := int(datetime(year, month, day, tzinfo=UTC).timestamp()) // 3600)]
+    starts, seconds = [-(2**63)], [ahead(halves[0])]
+    for before, after in pairwise(halves):
+        if ahead(after) != seconds[-1]:
+            hours = range(before, after)
+            change = bisect_left(hours, True, key=lambda hour: ahead(hour) != seconds[-1])
+            starts.append(3_600_000_000_000 * (before + change))
+            seconds.append(ahead(after))
+    return np.array(starts, np.int64), np.array(seconds, np.int64)

@@ -25,11 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pace.add_argument("--rate", type=float, metavar="R", help="so many ticks per second, evenly")
     pace.add_argument("--duration", type=float, metavar="S", help="all of them evenly over so many seconds")
     parser.add_argument("--map", metavar="A=B,…", help="columns of the file: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
-    parser.add_argument("--from", dest="start", metavar="T", help="ns or RFC 3339: only ticks from this stamp on")
+    parser.add_argument("--from", dest="begin", metavar="T", help="ns or RFC 3339: only ticks from this stamp on")
     parser.add_argument("--to", dest="end", metavar="T", help="ns or RFC 3339: only ticks before this stamp")
     parser.add_argument("--frame", type=int, default=1, metavar="N", help="ticks per record: 1 = JSON, more = packed frames")
     parser.add_argument("--days", type=float, default=1.0, help="simulated days (source sim)")
     parser.add_argument("--seed", type=int, default=1, help="of the simulator (source sim)")
+    parser.add_argument("--lively", action="store_true", help="with sessions, weekends, regimes, bursts, holes (source sim)")
+    parser.add_argument("--start", metavar="T", help="ns or RFC 3339: where --lively starts (default 2024-01-01T22:00:00Z)")
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
@@ -65,9 +67,7 @@ def _feed(args: argparse.Namespace, config: Config) -> Feed:
     if args.source == "sim" and args.files:
         raise UsageError("feed_files", f"feed sim takes no files ({args.files[0]})", hint="feed files FILE …")
     if args.source == "sim":
-        from ..feeds.sim import SimFeed
-
-        return SimFeed(days=args.days, seed=args.seed)
+        return _simulated(args)
     if not args.files:
         raise UsageError("feed_files", "feed files takes one or more files", hint=EXAMPLE)
     from ..feeds.files import FilesFeed
@@ -75,9 +75,22 @@ def _feed(args: argparse.Namespace, config: Config) -> Feed:
     return FilesFeed(args.files, config.rules(), column_map(args.map), *_span(args))
 
 
+def _simulated(args: argparse.Namespace) -> Feed:
+    if args.lively:
+        from ..feeds.made import START
+        from ..feeds.market import MarketFeed
+
+        return MarketFeed(args.days, args.seed, stamp(args.start) if args.start else START)
+    if args.start:
+        raise UsageError("feed_start", "--start is for a lively market", hint="feed sim --lively --start T")
+    from ..feeds.sim import SimFeed
+
+    return SimFeed(days=args.days, seed=args.seed)
+
+
 def _span(args: argparse.Namespace) -> tuple[int, int]:
     """ns UTC: from the first, before the second."""
-    return stamp(args.start) if args.start else 0, stamp(args.end) if args.end else 2**63 - 1
+    return stamp(args.begin) if args.begin else 0, stamp(args.end) if args.end else 2**63 - 1
 
 
 def _pace(args: argparse.Namespace, ticks: int) -> Pace:

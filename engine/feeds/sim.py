@@ -3,7 +3,7 @@
 The price steps up or down by half a pip at the moments of a Poisson process. A step is up with probability
 ½ + drift / 2, where the drift returns to zero over ten minutes (Ornstein & Uhlenbeck, 1930): it shows in the steps of
 the last minutes and nowhere else. Sessions and bursts add quotes that repeat the price, so they change the rate of
-ticks, never how far or how fast the price goes.
+ticks, never how far or how fast the price goes. Day follows day, without weekends.
 
 Why steps of one size and a steady volatility: barrier and horizon of a label follow the volatility as estimated. Were
 prices finer, the estimate's own error, which the features show, would tell how near the barrier lies and so of neutral
@@ -16,20 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UsageError
-from ..instruments import Instrument
 from ..types import F64, I64, TickBatch
 from .base import Feed
-
-SYMBOLS = ("SIMEUR", "SIMGBP")
-START_MS = 1_704_146_400_000
-"""Monday 2024-01-01 22:00 UTC: the fixed clock. Day follows day, without weekends."""
-LONGEST_DAYS = 60.0
-"""In more the price could wander down to zero."""
+from .made import START, SYMBOLS, Quotes, as_sent, stream, together
 
 PRICE, STEP, SPREAD = 110_000, 5, 2
 """Points: where the mid starts, how far it steps, and the usual spread; one quote of ten is twice as wide."""
@@ -44,10 +36,6 @@ REPEATS_PER_S = 0.1
 HOURS = np.array([2, 2, 2, 2, 2, 2, 3, 6, 8, 8, 7, 7, 10, 12, 12, 11, 8, 6, 5, 4, 3, 2, 1, 1])
 """Mean rate of repeated quotes, and their shares by hour of the UTC day: Asia, London, both, New York."""
 BURSTS_PER_DAY, BURST_QUOTES, BURST_MS = 40, 30, 3000
-
-ODD = 1000
-"""One tick in so many is sent twice, and after one in so many comes a late one."""
-LATE_MS = (10, 500)
 
 
 class SimFeed(Feed):
@@ -67,41 +55,11 @@ def simulate(days: float = 4.0, seed: int = 1, effect: float = 1.0, symbols: Seq
     to gain. Prices of scale 5. The same arguments give the same bytes on every machine: only numpy's integer and
     uniform streams, sums, products and a square root decide them. Raises UsageError (sim_days, sim_seed).
     """
-    if not 0.001 <= days <= LONGEST_DAYS:
-        raise UsageError("sim_days", f"{days:g} simulated days", hint=f"ask for 0.001 to {LONGEST_DAYS:g} days")
-    if seed < 0:
-        raise UsageError("sim_seed", f"seed {seed} is negative", hint="a seed is 0 or more")
-    rng = np.random.Generator(np.random.PCG64(seed))
-    markets = [_sent(rng, _quotes(rng, days, effect)) for _ in symbols]
-    sid = np.repeat(np.arange(len(symbols)), [ticks.ts.size for ticks in markets])
-    ticks = _joined(markets)
-    order = np.argsort(ticks.sent, kind="stable")
-    ticks = ticks.at(order)
-    return TickBatch(
-        [Instrument(symbol) for symbol in symbols], sid=sid[order], ts=1_000_000 * (START_MS + ticks.ts),
-        bid=ticks.bid, ask=ticks.ask, bid_size=ticks.bid_size, ask_size=ticks.ask_size,
-    )
+    rng = stream(days, seed)
+    return together(symbols, [as_sent(rng, _quotes(rng, days, effect)) for _ in symbols], START)
 
 
-class _Ticks(NamedTuple):
-    """Columns of one market. sent, ts: when, and the stamp, in ms after START_MS; prices and sizes in points."""
-
-    sent: I64
-    ts: I64
-    bid: I64
-    ask: I64
-    bid_size: I64
-    ask_size: I64
-
-    def at(self, rows: I64) -> _Ticks:
-        return _Ticks(*(column[rows] for column in self))
-
-
-def _joined(parts: Sequence[_Ticks]) -> _Ticks:
-    return _Ticks(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-
-def _quotes(rng: np.random.Generator, days: float, effect: float) -> _Ticks:
+def _quotes(rng: np.random.Generator, days: float, effect: float) -> Quotes:
     """Every quote of one market, in order of time."""
     seconds = int(days * 86_400)
     end = 1000 * seconds
@@ -115,7 +73,7 @@ def _quotes(rng: np.random.Generator, days: float, effect: float) -> _Ticks:
     ts, mid = ts[order], PRICE + np.cumsum(move[order])
     half = np.where(rng.integers(0, 10, ts.size) == 0, SPREAD, SPREAD // 2)
     bid_size, ask_size = 1000 * rng.integers(1, 51, (2, ts.size))
-    return _Ticks(ts, ts, mid - half, mid + half, bid_size, ask_size)
+    return Quotes(ts, ts, mid - half, mid + half, bid_size, ask_size)
 
 
 def _drift(rng: np.random.Generator, seconds: int) -> F64:
@@ -129,7 +87,7 @@ def _repeats(rng: np.random.Generator, end: int) -> I64:
     """Stamps drawn at the busiest hour's rate, then thinned by the hour."""
     most = int(HOURS.max())
     drawn = rng.integers(0, end, round(REPEATS_PER_S * end / 1000 * most / HOURS.mean()))
-    hour = (START_MS + drawn) // 3_600_000 % 24
+    hour = (START // 1_000_000 + drawn) // 3_600_000 % 24
     kept: I64 = drawn[rng.integers(0, most, drawn.size) < HOURS[hour]]
     return kept
 
@@ -138,12 +96,3 @@ def _bursts(rng: np.random.Generator, end: int, bursts: int) -> I64:
     """Stamps of a few seconds full of quotes, at any hour."""
     first = rng.integers(0, end, (bursts, 1))
     return (first + rng.integers(0, BURST_MS, (bursts, BURST_QUOTES))).ravel()
-
-
-def _sent(rng: np.random.Generator, ticks: _Ticks) -> _Ticks:
-    """What is sent: now and then a tick twice, or after it the quote before it, with a stamp 10 to 500 ms earlier."""
-    twice, followed = (np.flatnonzero(rng.integers(0, ODD, ticks.ts.size) == 0) for _ in range(2))
-    delay = rng.integers(LATE_MS[0], LATE_MS[1] + 1, followed.size)
-    late = ticks.at(np.maximum(followed - 1, 0))._replace(sent=ticks.sent[followed], ts=ticks.ts[followed] - delay)
-    sent = _joined([ticks, ticks.at(twice), late])
-    return sent.at(np.argsort(sent.sent, kind="stable"))

@@ -39,6 +39,7 @@ def test_help_of_every_verb_has_an_example(tocsin: Tocsin) -> None:
     (["config", "show", "--config", "missing.toml"], 2), (["signals", "--transport", "nonsense://localhost"], 2),
     (["signals", "--transport", "redis://127.0.0.1:1"], 4), (["train", "--ticks", "missing.parquet"], 3),
     (["train", "--ticks", "x.parquet", "--experts", "nobody"], 2), (["demo", "--duration", "0"], 2),
+    (["feed", "sim", "--start", "2024-03-08T12:00:00Z"], 2), (["feed", "sim", "--lively", "--days", "0"], 2),
 ])
 def test_what_can_not_be_done_says_why_and_what_to_do(tocsin: Tocsin, argv: list[str], code: int) -> None:
     assert tocsin(*argv, code=code) == ""

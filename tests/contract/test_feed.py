@@ -13,6 +13,7 @@ import pytest
 import engine.feeds
 from engine.feeds.base import Feed
 from engine.feeds.files import FilesFeed
+from engine.feeds.market import MarketFeed
 from engine.feeds.sim import SimFeed
 from engine.files import write_ticks
 from engine.instruments import Instruments
@@ -35,6 +36,7 @@ def made(kind: type[Feed], folder: Path) -> Feed:
     write_ticks(made_ticks(500, symbols=2), folder / "ticks.parquet")
     return {
         FilesFeed: lambda: FilesFeed([folder / "ticks.parquet"], Instruments()),
+        MarketFeed: lambda: MarketFeed(days=0.05),
         SimFeed: lambda: SimFeed(days=0.05),
     }[kind]()
 

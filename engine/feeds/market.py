@@ -16,16 +16,15 @@ Variances and rates are whole numbers, exact in every sum. Shocks are sums of un
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DeviceMissing, UsageError
+from ..errors import UsageError
 from ..types import F64, I64, TickBatch
+from ..zones import offsets
 from .base import Feed
 from .made import START, SYMBOLS, Quotes, as_sent, stream, together
 
@@ -88,9 +87,9 @@ class MarketFeed(Feed):
 def lively(days: float = 5.0, seed: int = 1, symbols: Sequence[str] = SYMBOLS, start: int = START) -> TickBatch:
     """Ticks of independent markets in the order they are sent, with late ones and duplicates; about 100,000 on a weekday.
 
-    start: ns UTC, taken down to its minute. Prices of scale 5. The same arguments give the same bytes on every machine
-    whose time zones agree: only numpy's integer and uniform streams, sums, products and square roots decide them.
-    Raises UsageError (sim_days, sim_seed, sim_start, sim_closed), DeviceMissing (time_zone).
+    start: ns UTC, taken down to its minute. Prices of scale 5. The same arguments give the same bytes on every machine:
+    only numpy's integer and uniform streams, sums, products and square roots decide them.
+    Raises UsageError (sim_days, sim_seed, sim_start, sim_closed).
     """
     rng = stream(days, seed)
     if not STARTS[0] <= start <= STARTS[1]:
@@ -129,15 +128,9 @@ def _within(second: I64, span: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _local(town: str, utc: I64) -> I64:
-    """A town's own clock, in seconds. Clocks change at whole hours of UTC, in these towns."""
-    try:
-        zone = ZoneInfo(town)
-    except ZoneInfoNotFoundError:
-        raise DeviceMissing("time_zone", f"this machine doesn't know the time zone {town}", hint="pip install tzdata") from None
-    hours, of = np.unique(utc // 3600, return_inverse=True)
-    offsets = (datetime.fromtimestamp(3600 * hour, zone).utcoffset() for hour in hours.tolist())
-    ahead = np.array([offset // timedelta(seconds=1) for offset in offsets if offset is not None])
-    local: I64 = utc + ahead[of]
+    """A town's own clock, in seconds."""
+    starts, ahead = offsets(town)
+    local: I64 = utc + ahead[np.searchsorted(starts, 10**9 * utc, "right") - 1]
     return local
 
 

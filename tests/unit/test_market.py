@@ -10,7 +10,7 @@ import pytest
 
 from engine.commands import feed
 from engine.config import Config
-from engine.errors import DeviceMissing, UsageError
+from engine.errors import UsageError
 from engine.eventtime import VERDICTS, EventTime, refusals
 from engine.feeds import market
 from engine.feeds.market import lively
@@ -112,12 +112,6 @@ def test_what_can_not_be_simulated_is_refused(days: float, seed: int, start: int
         lively(days, seed, start=start)
     assert refused.value.code == code
     assert refused.value.hint
-
-
-def test_a_machine_without_the_time_zone_says_so() -> None:
-    with pytest.raises(DeviceMissing) as refused:
-        market._local("Europe/Nowhere", np.zeros(1, np.int64))
-    assert refused.value.code == "time_zone"
 
 
 # ---- what is sent

@@ -13,6 +13,7 @@ import numpy as np
 from . import clock
 from .config import Config
 from .errors import UsageError
+from .features import FeatureSet
 from .files import read_ticks
 from .housekeeping import Housekeeper
 from .inbox import Granted, Inbox
@@ -56,6 +57,7 @@ class Engine:
         """
         self.config = config
         self.rules = config.rules()
+        self.features = FeatureSet.of(config.features)
         self.registry = Registry(config.registry_path, config.trust_path)
         if not config.trust_path.is_file():
             raise UsageError(
@@ -67,7 +69,7 @@ class Engine:
         self._warm_files = list(warm)
         self._columns = columns
         self._warm: TickBatch | None = None
-        compile_everything(log.info)
+        compile_everything(log.info, self.features)
         self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=self.rules)
         self.seen = Observer(log.info, self.log.format)
 
@@ -78,11 +80,11 @@ class Engine:
         Raises OwnershipLost, TransportUnreachable, ModelRefused, InputRefused (files to warm up with).
         """
         workers = InlineWorkers()
-        checkpoints = Checkpoints(self.log, clock.monotonic_ns)
+        checkpoints = Checkpoints(self.log, clock.monotonic_ns, self.features)
         public = self.registry.public_key()
         controls = read_controls(self.log, public)
         check_file(self.rules, self.log, controls)
-        staging = staging_of(self.registry)
+        staging = staging_of(self.registry, self.features)
         self._stage_what_is_due(controls, staging)
         follower = Follower(controls, staging)
         keeper = Housekeeper(

@@ -1,8 +1,8 @@
 """Configuration: frozen, typed, merged from defaults, `tocsin.toml`, `TOCSIN_<SECTION>_<KEY>` and flags, in this order.
 
 Unknown keys are refused with the nearest known one. `Config.origins` says where each value came from.
-Nothing in here can change a byte of a decision but `[instruments]`, which a bundle names too: an engine that counts
-prices otherwise refuses to answer with it.
+Nothing in here can change a byte of a decision but `[instruments]` and `[features]`, which a bundle names too: an engine
+that counts prices or computes features otherwise refuses to answer with it.
 """
 
 from __future__ import annotations
@@ -66,6 +66,15 @@ class LakeSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Size from which the oldest days are removed."""
 
 
+class FeaturesSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[features]"""
+
+    timeframes: str = "1m,5m,15m,1h"
+    """Lengths of the bars of which RSI, MACD and the other indicators are taken: 1m, 5m, 15m, 1h, 4h, 1d."""
+    families: str = ""
+    """Features of one's own, separated by commas: files that end in .py, modules, or names that packages bring."""
+
+
 class EngineSection(Struct, frozen=True, forbid_unknown_fields=True):
     """[engine]"""
 
@@ -105,6 +114,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     log: LogSection = LogSection()
     registry: RegistrySection = RegistrySection()
+    features: FeaturesSection = FeaturesSection()
     engine: EngineSection = EngineSection()
     trainer: TrainerSection = TrainerSection()
     lake: LakeSection = LakeSection()
@@ -156,7 +166,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return Instruments({k: v for k, v in rules.items() if k != "closed"}, closed=bool(rules.get("closed", False)))
 
 
-SECTIONS = ("log", "registry", "lake", "engine", "trainer")
+SECTIONS = ("log", "registry", "lake", "features", "engine", "trainer")
 
 
 def load(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .instruments import Instrument
-from .jit import kernel
+from .jit import kernel, pointer, subkernel
 from .state import SymbolRows
 from .types import I64, Code, TickBatch
 
@@ -31,47 +31,53 @@ WORDS = _RING + 4 * REMEMBERED
 def _admit(
     sid: I64, ts: I64, bid: I64, ask: I64, bid_size: I64, ask_size: I64, seq: I64, appended: I64, keep_crossed: I64,
     rows: I64, verdicts: I64,
-) -> int:
-    """A verdict per row, returns how many were refused; `_COUNT` is how many ticks stand at the last stamp (+1 = seen)."""
-    refused = 0
+) -> None:
     for i in range(ts.size):
-        row = rows[sid[i]]
-        verdict = _TAKEN
-        if bid[i] > ask[i] and keep_crossed[sid[i]] == 0:
-            verdict = _CROSSED
-        elif appended[i] > 0 and ts[i] > appended[i] + TOLERANCE:
-            verdict = _FUTURE
-        elif row[_COUNT] > 0 and ts[i] < row[_TS]:
-            verdict = _LATE
-        elif row[_COUNT] > 0 and ts[i] == row[_TS]:
-            if seq[i] >= 0 and row[_SEQ] >= 0:
-                if seq[i] == row[_SEQ]:
-                    verdict = _DUPLICATE
-                elif seq[i] < row[_SEQ]:
-                    verdict = _LATE
-            else:
-                for k in range(min(row[_COUNT], REMEMBERED)):
-                    at = _RING + 4 * k
-                    if (
-                        row[at] == bid[i] and row[at + 1] == ask[i]
-                        and row[at + 2] == bid_size[i] and row[at + 3] == ask_size[i]
-                    ):
-                        verdict = _DUPLICATE
-        if verdict == _TAKEN:
-            if row[_COUNT] == 0 or ts[i] > row[_TS]:
-                row[_TS] = ts[i]
-                row[_COUNT] = 0
-            at = _RING + 4 * (row[_COUNT] % REMEMBERED)
-            row[at] = bid[i]
-            row[at + 1] = ask[i]
-            row[at + 2] = bid_size[i]
-            row[at + 3] = ask_size[i]
-            row[_SEQ] = seq[i]
-            row[_COUNT] += 1
-        else:
-            refused += 1
-        verdicts[i] = verdict
-    return refused
+        verdicts[i] = judge(
+            pointer(rows, sid[i]), keep_crossed[sid[i]], ts[i], bid[i], ask[i], bid_size[i], ask_size[i], seq[i], appended[i]
+        )
+
+
+@subkernel
+def judge(
+    row: I64, keep_crossed: int, ts: int, bid: int, ask: int, bid_size: int, ask_size: int, seq: int, appended: int
+) -> int:
+    """The verdict on one tick; `row` moves on if it's taken. `_COUNT` is how many ticks stand at the last stamp, 0 before any."""
+    if bid > ask and keep_crossed == 0:
+        return _CROSSED
+    if appended > 0 and ts > appended + TOLERANCE:
+        return _FUTURE
+    if row[_COUNT] > 0 and ts < row[_TS]:
+        return _LATE
+    if row[_COUNT] > 0 and ts == row[_TS]:
+        if seq >= 0 and row[_SEQ] >= 0:
+            if seq == row[_SEQ]:
+                return _DUPLICATE
+            if seq < row[_SEQ]:
+                return _LATE
+        elif _seen(row, bid, ask, bid_size, ask_size):
+            return _DUPLICATE
+    else:
+        row[_TS] = ts
+        row[_COUNT] = 0
+    at = _RING + 4 * (row[_COUNT] % REMEMBERED)
+    row[at] = bid
+    row[at + 1] = ask
+    row[at + 2] = bid_size
+    row[at + 3] = ask_size
+    row[_SEQ] = seq
+    row[_COUNT] += 1
+    return _TAKEN
+
+
+@subkernel
+def _seen(row: I64, bid: int, ask: int, bid_size: int, ask_size: int) -> bool:
+    """Whether one of the last ticks of this stamp was the same."""
+    for k in range(min(row[_COUNT], REMEMBERED)):
+        at = _RING + 4 * k
+        if row[at] == bid and row[at + 1] == ask and row[at + 2] == bid_size and row[at + 3] == ask_size:
+            return True
+    return False
 
 
 def refusals(verdicts: I64) -> dict[str, int]:
@@ -91,13 +97,18 @@ class EventTime:
 
     def admit(self, ticks: TickBatch) -> I64:
         """An index into VERDICTS per row, 0 for a tick that is taken; the state moves on for those."""
-        if ticks.instruments is not self._instruments or len(ticks.instruments) != self._known:
-            self._instruments, self._known = ticks.instruments, len(ticks.instruments)
-            self._keep_crossed = np.array([i.crossed == "keep" for i in ticks.instruments], np.int64)
+        keep_crossed = self.keeps_crossed(ticks.instruments)
         self.rows.ensure(self._known)
         verdicts = np.empty(len(ticks), np.int64)
         _admit(
             ticks.sid, ticks.ts, ticks.bid, ticks.ask, ticks.bid_size, ticks.ask_size, ticks.seq, ticks.appended,
-            self._keep_crossed, self.rows.ints, verdicts,
+            keep_crossed, self.rows.ints, verdicts,
         )
         return verdicts
+
+    def keeps_crossed(self, instruments: list[Instrument]) -> I64:
+        """Per symbol, whether its crossed quotes are taken."""
+        if instruments is not self._instruments or len(instruments) != self._known:
+            self._instruments, self._known = instruments, len(instruments)
+            self._keep_crossed = np.array([i.crossed == "keep" for i in instruments], np.int64)
+        return self._keep_crossed

@@ -78,6 +78,17 @@ def kernel(function: F) -> F:
     return dispatcher  # type: ignore[no-any-return]
 
 
+@lru_cache
+def entry(function: Callable[..., int], arguments: int) -> Callable[..., int]:
+    """A kernel of so many int64 as a bare C function that keeps the interpreter's lock: for calls that take no time.
+
+    Nobody looks at the arguments' types first, which costs more than a small kernel does.
+    """
+    dispatcher = njit(error_model="numpy")(function)
+    dispatcher._cache = _Cache(function)
+    return dispatcher.compile((types.int64,) * arguments)  # type: ignore[no-any-return]
+
+
 def subkernel(function: F) -> F:
     """A piece of a kernel: compiled into each kernel that calls it, never cached on its own."""
     return njit(nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
@@ -98,6 +109,24 @@ def pointer(typing_context: Any, array: Any, first: Any) -> Any:
         return builder.gep(parts.data, [at])
 
     return types.CPointer(array.dtype)(array, types.int64), codegen  # type: ignore[attr-defined]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def words_at(typing_context: Any, address: Any) -> Any:
+    """64-bit words from an address on."""
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), codegen  # type: ignore[attr-defined]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def as_singles(typing_context: Any, words: Any) -> Any:
+    """The same memory, read as float32."""
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(words), codegen  # type: ignore[attr-defined]
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import TransportUnreachable
+from .features import FeatureSet
 from .inbox import READ, Granted, Inbox
 from .instruments import Instruments
 from .partition.checkpoint import Checkpoints
@@ -83,7 +84,7 @@ def first_row(ticks: TickBatch, start: int) -> int:
 
 def replay(
     ticks: TickBatch, bundle: Bundle, rules: Instruments, *, batch: int = 4096, start: int | None = None,
-    deployment: str = "main",
+    deployment: str = "main", features: FeatureSet | None = None,
 ) -> Replayed:
     """Signals and rejects of files (read_ticks) under one bundle; the same bytes for every `batch`.
 
@@ -91,7 +92,8 @@ def replay(
     only fill the state. Raises ModelRefused, InputRefused.
     """
     start_row = first_row(ticks, start) if start is not None else 0
-    return _run(RowsLog(ticks, batch, start_row, deployment, rules), FixedBundle(bundle), 1, batch)
+    log = RowsLog(ticks, batch, start_row, deployment, rules)
+    return _run(log, FixedBundle(bundle), 1, batch, features or FeatureSet.default())
 
 
 class Shadow(MemoryLog):
@@ -117,14 +119,14 @@ class Shadow(MemoryLog):
         return self._source.format(cursor)
 
 
-def replay_log(source: Log, registry: Registry, *, batch: int = 4096) -> Replayed:
+def replay_log(source: Log, registry: Registry, features: FeatureSet, *, batch: int = 4096) -> Replayed:
     """What the engines of the log's deployment publish for it, from its first record to its present end.
 
     Raises TransportUnreachable `trimmed`, also where that happens meanwhile, and ModelRefused.
     """
     _check_whole(source)
     controls = read_controls(source, registry.public_key())
-    done = _run(Shadow(source), Follower(controls, staging_of(registry)), READ, batch)
+    done = _run(Shadow(source), Follower(controls, staging_of(registry, features)), READ, batch, features)
     _check_whole(source)
     return done
 
@@ -139,9 +141,9 @@ def _check_whole(source: Log) -> None:
             )
 
 
-def _run(log: MemoryLog, follower: Following, read: int, batch: int) -> Replayed:
+def _run(log: MemoryLog, follower: Following, read: int, batch: int, features: FeatureSet) -> Replayed:
     workers, seen = InlineWorkers(), Observer()
-    checkpoints = Checkpoints(log, lambda: 0)
+    checkpoints = Checkpoints(log, lambda: 0, features)
     inbox = Inbox(log, workers, "replay", stop=lambda: False, read=read, live=False)
 
     def granted(event: Granted) -> Partition:

@@ -22,7 +22,7 @@ from .runtimes.forest.scalar import ForestRuntime
 from .types import CLASSES, TickBatch
 
 
-def compile_everything(tell: Callable[[str], None]) -> None:
+def compile_everything(tell: Callable[[str], None], features: FeatureSet) -> None:
     """Run made ticks through the whole pipeline; an hour of them, so that every branch of a window is met."""
     if is_cold():
         tell(f"compiling kernels for this machine, once (into {cache_folder()}); it takes about half a minute")
@@ -30,14 +30,13 @@ def compile_everything(tell: Callable[[str], None]) -> None:
     ts = 1_000_000_000_000_000_000 + np.arange(n, dtype=np.int64) * 1_000_000_000
     bid = 100_000 + (np.arange(n, dtype=np.int64) * 7919) % 613
     ticks = TickBatch([Instrument("MADE")], sid=np.zeros(n, np.int64), ts=ts, bid=bid, ask=bid + 10)
-    replay(ticks, made_bundle("tick"), Instruments())
+    replay(ticks, made_bundle("tick", features), Instruments(), features=features)
     one = np.zeros(1, np.int64)
     PolicyState().apply(one, one, one, 1)
 
 
-def made_bundle(moments: str) -> Bundle:
+def made_bundle(moments: str, features: FeatureSet) -> Bundle:
     """A bundle of one forest of one leaf: it knows nothing and says so evenly."""
-    features = FeatureSet.default()
     identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     calibration = Calibration([1.0, 1.0, 1.0], identity, [0.0, 0.0, 0.0])
     expert = Expert("made", 1, "forest", "made.npz", 1.0, calibration, 0.0, {})

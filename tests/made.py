@@ -71,7 +71,7 @@ def speaking_bundle(
     moments: str = "cusum", version: str = "1", seed: int = 1, policy: Policy | None = None, rules: Instruments | None = None,
 ) -> Bundle:
     """A bundle of random stumps: it knows nothing, but speaks of both sides."""
-    base = made_bundle(moments)
+    base = made_bundle(moments, FeatureSet.default())
     expert = base.manifest.experts[0]
     manifest = msgspec.structs.replace(
         base.manifest, version=version, policy=policy or Policy(0.05, -0.05), instruments=(rules or Instruments()).to_dict()

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.errors import InputRefused
 from engine.eventtime import EventTime, refusals
-from engine.features.featureset import FeatureState
+from engine.features import FeatureSet
 from engine.features.moments import MomentPicker
 from engine.manifest import Moments
 from engine.types import F32, F64, I64, Reason, TickBatch
@@ -22,7 +22,7 @@ class Dataset:
     """m labelled moments, in (ts, symbol) order."""
 
     matrix: F32
-    """(m, F), the default feature set."""
+    """(m, F)"""
     y: I64
     """(m,) −1 sell, 0 neutral, 1 buy."""
     event_ts: I64
@@ -41,12 +41,12 @@ class Dataset:
     """sha256 of the admitted ticks."""
 
 
-def build(ticks: TickBatch, moments: Moments) -> Dataset:
+def build(ticks: TickBatch, moments: Moments, features: FeatureSet) -> Dataset:
     """Raises InputRefused `no_events` where the ticks hold no labelled moment."""
     verdicts = EventTime().admit(ticks)
     refused = refusals(verdicts)
     taken = ticks[verdicts == 0]
-    rows = FeatureState().update(taken)
+    rows = features.state().update(taken)
     asked, _, _ = MomentPicker().pick(taken, rows.spread, rows.sigma, moments)
     ready = asked[rows.status[asked] == int(Reason.DECIDED)]
     labels = label_batch(taken, rows.spread, rows.sigma, ready, moments)

@@ -24,6 +24,7 @@ import msgspec
 
 from engine.config import Config
 from engine.errors import EXIT_DONE, EXIT_FAILED, TocsinError, UsageError
+from engine.features import FeatureSet
 from engine.feeds.send import Pace, send
 from engine.files import read_ticks, write_ticks
 from engine.jit import is_cold
@@ -89,6 +90,7 @@ def demo(
         write_ticks(second, folder / "second.parquet")
         note(f"{name}: {len(ticks):,} ticks; the first {len(first):,} train and warm, {len(second):,} stream in {duration:g} s")
 
+        features = FeatureSet.of(config.features)
         signing.generate(folder / "keys")
         private = signing.load_private(folder / "keys/private.pem")
         log = open_log(url, create=config.log.partitions, rules=rules)
@@ -96,7 +98,7 @@ def demo(
         send(log, first, Pace(), FRAME, stop)
         engine = stack.enter_context(_Process(folder, url, "run", "engine", "--json"))
         with Bars() as bars:
-            trained = train(first, registry, private, rules, fits, Moments(), bars.show)
+            trained = train(first, registry, private, rules, fits, Moments(), bars.show, features)
         registry.set_alias(CHAMPION, trained.version)
         engine.wait_until_ready()
         begun = activate(log, registry, private, trained.version, whoever(), "demo")
@@ -123,7 +125,7 @@ def demo(
         feeder.finish()
         again = second_training.decision or second_training.missing()
 
-        expected = replay_log(log, registry).signals
+        expected = replay_log(log, registry, features).signals
         published.read_until(len(expected), PATIENCE_S, meanwhile)
         counts = engine.finish()
         screen.close()

@@ -59,7 +59,7 @@ class Trained:
 
 def train(
     ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
-    moments: Moments, progress: Progress, champion: str | None = None,
+    moments: Moments, progress: Progress, features: FeatureSet, champion: str | None = None,
 ) -> Trained:
     """Ticks to a signed bundle in the registry; any failure leaves the registry as it was.
 
@@ -68,7 +68,7 @@ def train(
     ModelRefused (`parity`), DeviceMissing, TocsinError (`fit_died`, `fit_failed`).
     """
     progress("features and labels", 0, 1)
-    data = build(ticks, moments)
+    data = build(ticks, moments, features)
     split = purged_split(data.event_ts, data.end_ts)
     audit(split, data.event_ts, data.end_ts)
     progress("features and labels", 1, 1)
@@ -90,8 +90,9 @@ def train(
     probabilities, _ = Ensemble([ForestRuntime(served)], experts).blend(votes)
     margins = probabilities[split.validation, 1].astype(np.float64) - probabilities[split.validation, 2]
     buy, sell = thresholds(margins)
-    metrics = _compare(data, split, probabilities, _bundle(registry, champion))
-    manifest = _manifest(data, experts, Policy(buy, sell), moments, rules, metrics, fitted, _golden(data, split, probabilities))
+    metrics = _compare(data, split, probabilities, _bundle(registry, champion, features))
+    golden = _golden(data, split, probabilities)
+    manifest = _manifest(data, features, experts, Policy(buy, sell), moments, rules, metrics, fitted, golden)
     files = {name: content for f in fitted for name, content in
              ((f"{f.name}.npz", f.served), (f.library_file, f.library))}
     version = registry.publish(manifest, files, private)
@@ -149,7 +150,7 @@ def _aucs(y: I64, p: F32) -> dict[str, float]:
     return {"neutral": auc(y == 0, p[:, 0]), "direction": auc(y[moved] > 0, p[moved, 1] - p[moved, 2])}
 
 
-def _bundle(registry: Registry, champion: str | None) -> Bundle | None:
+def _bundle(registry: Registry, champion: str | None, features: FeatureSet) -> Bundle | None:
     """The present champion, if it can answer the same rows."""
     if champion is None:
         return None
@@ -157,7 +158,7 @@ def _bundle(registry: Registry, champion: str | None) -> Bundle | None:
         bundle = load_bundle(registry, champion)
     except TocsinError:
         return None                            # a champion that can't answer isn't one; `models list` says why
-    return bundle if bundle.manifest.features.fingerprint == FeatureSet.default().fingerprint else None
+    return bundle if bundle.manifest.features.fingerprint == features.fingerprint else None
 
 
 def _golden(data: Dataset, split: Split, probabilities: F32) -> Golden:
@@ -167,11 +168,10 @@ def _golden(data: Dataset, split: Split, probabilities: F32) -> Golden:
 
 
 def _manifest(
-    data: Dataset, experts: list[Expert], policy: Policy, moments: Moments, rules: Instruments, metrics: dict[str, Any],
-    fitted: list[Fitted], golden: Golden,
+    data: Dataset, features: FeatureSet, experts: list[Expert], policy: Policy, moments: Moments, rules: Instruments,
+    metrics: dict[str, Any], fitted: list[Fitted], golden: Golden,
 ) -> Manifest:
     """Everything but `version` and `files`, which the registry fills in when it publishes."""
-    features = FeatureSet.default()
     libraries = {"tocsin": __version__, "numpy": np.__version__}
     for f in fitted:
         libraries |= f.versions

@@ -344,6 +344,7 @@ def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry:
 
 
 def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Decision:
+    from engine.features import FeatureSet
     from engine.manifest import Moments
 
     from .sources import ticks_of_log
@@ -358,7 +359,8 @@ def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Deci
         try:
             _, decision = train_and_decide(
                 ticks, registry, _private(config), rules, fits, Moments(kind=want.moments), lambda stage, done, total: None,
-                log=source, deployment=config.log.deployment, rule=want.activate, trigger=trigger, tell=log.info,
+                FeatureSet.of(config.features), log=source, deployment=config.log.deployment, rule=want.activate,
+                trigger=trigger, tell=log.info,
             )
         finally:                                   # a bundle that was made and couldn't be activated is one more, too
             _prune(source, registry, config.registry.keep)

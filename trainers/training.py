@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine import clock
 from engine.config import MAIN, Config
 from engine.errors import TocsinError
+from engine.features import FeatureSet
 from engine.instruments import Instruments
 from engine.manifest import Moments
 from engine.registry import decisions
@@ -39,8 +40,8 @@ def start_fits(experts: str, preset: str, config: Config) -> list[Fit]:
 
 def train_and_decide(
     ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
-    moments: Moments, progress: Progress, *, log: Log | None, deployment: str, rule: str, trigger: str, comment: str = "",
-    tell: Callable[[str], None] = lambda text: None,
+    moments: Moments, progress: Progress, features: FeatureSet, *, log: Log | None, deployment: str, rule: str, trigger: str,
+    comment: str = "",    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Trained, Decision]:
     """Train, decide by `rule` (if-better, manual, always), activate where it says so, and keep what was decided.
 
@@ -48,14 +49,14 @@ def train_and_decide(
     bundle that was made and couldn't be activated is kept with the reason.
     """
     start = time.monotonic()
-    trained = train(ticks, registry, private, rules, fits, moments, progress, champion=_champion(log, registry))
+    trained = train(ticks, registry, private, rules, fits, moments, progress, features, _champion(log, registry))
     wanted = rule == "always" or (rule == "if-better" and trained.better)
     done: dict[str, Any] = {"activated": False}
     failure: TocsinError | None = None
     why = reason(trained)
     if wanted:
         try:
-            done = _activate(trained.version, registry, private, log, deployment, comment, tell)
+            done = _activate(trained.version, registry, private, log, deployment, comment, tell, features)
         except TocsinError as error:
             failure, why = error, f"{why}; not activated: {error.args[0]} [{error.code}]"
     decision = Decision(
@@ -80,13 +81,13 @@ def _champion(log: Log | None, registry: Registry) -> str | None:
 
 def _activate(
     version: str, registry: Registry, private: Ed25519PrivateKey, log: Log | None, deployment: str, comment: str,
-    tell: Callable[[str], None],
+    tell: Callable[[str], None], features: FeatureSet,
 ) -> dict[str, Any]:
     if log is None:
         if deployment == MAIN:
             registry.set_alias(CHAMPION, version)
         return {"activated": True}
-    activation = activate(log, registry, private, version, whoever(), comment, tell)
+    activation = activate(log, registry, private, version, whoever(), comment, tell, features=features)
     copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     return {"activated": bool(copies), "k": activation.k, "copies": copies}
 

@@ -136,6 +136,7 @@ def _verify(registry: Registry, name: str) -> tuple[dict[str, Any], str]:
 
 
 def _activate(registry: Registry, name: str, comment: str, config: Config) -> tuple[dict[str, Any], str]:
+    from ..features import FeatureSet
     from ..registry.activate import activate
     from ..transports import open_log
 
@@ -144,7 +145,8 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
     private = signing.load_private(config.keys_path / signing.PRIVATE)
     log = open_log(config.url, deployment=config.log.deployment)
     try:
-        activation = activate(log, registry, private, name, by=whoever(), comment=comment, tell=note)
+        features = FeatureSet.of(config.features)
+        activation = activate(log, registry, private, name, by=whoever(), comment=comment, tell=note, features=features)
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()

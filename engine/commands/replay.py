@@ -60,6 +60,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 
 def _of_files(args: argparse.Namespace, config: Config) -> tuple[Replayed, str]:
+    from ..features import FeatureSet
     from ..files import read_ticks
     from ..instruments import Instruments
     from ..registry.bundle import check_instruments
@@ -67,7 +68,8 @@ def _of_files(args: argparse.Namespace, config: Config) -> tuple[Replayed, str]:
     from ..registry.store import CHAMPION, Registry
     from ..replay import replay
 
-    bundle = load_for_engine(Registry(config.registry_path, config.trust_path), args.bundle or CHAMPION)
+    features = FeatureSet.of(config.features)
+    bundle = load_for_engine(Registry(config.registry_path, config.trust_path), features, args.bundle or CHAMPION)
     if config.instruments:
         check_instruments(bundle.manifest, config.rules())
     rules = Instruments.from_dict(bundle.manifest.instruments)
@@ -75,10 +77,12 @@ def _of_files(args: argparse.Namespace, config: Config) -> tuple[Replayed, str]:
     if args.end:
         ticks = ticks[ticks.ts < stamp(args.end)]
     start = stamp(args.start) if args.start else None
-    return replay(ticks, bundle, rules, batch=args.batch, start=start, deployment=config.log.deployment), bundle.version
+    done = replay(ticks, bundle, rules, batch=args.batch, start=start, deployment=config.log.deployment, features=features)
+    return done, bundle.version
 
 
 def _of_log(args: argparse.Namespace, config: Config) -> tuple[Replayed, None]:
+    from ..features import FeatureSet
     from ..registry.store import Registry
     from ..replay import replay_log
     from ..transports import open_log
@@ -89,7 +93,8 @@ def _of_log(args: argparse.Namespace, config: Config) -> tuple[Replayed, None]:
                          hint="leave out --bundle, --map and other sources")
     log = open_log(args.files[0], deployment=config.log.deployment)
     try:
-        done = replay_log(log, Registry(config.registry_path, config.trust_path), batch=args.batch)
+        registry = Registry(config.registry_path, config.trust_path)
+        done = replay_log(log, registry, FeatureSet.of(config.features), batch=args.batch)
     finally:
         log.close()
     start, end = stamp(args.start) if args.start else 0, stamp(args.end) if args.end else 2**63

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from .featureset import FeatureSet, Rows, Stream
+from .featureset import FeatureSet
+from .own import Seen
+from .spec import MID, QUOTES, SIZES, TICKS, Column, Family
+from .state import Rows
+from .stream import Stream
 
-__all__ = ["FeatureSet", "Rows", "Stream"]
+__all__ = ["MID", "QUOTES", "SIZES", "TICKS", "Column", "Family", "FeatureSet", "Rows", "Seen", "Stream"]

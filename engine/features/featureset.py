@@ -8,108 +8,78 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
-from ..errors import InputRefused, UsageError
+from ..config import FeaturesSection
+from ..errors import UsageError
 from ..eventtime import EventTime
-from ..files import ticks_from_frame
-from ..instruments import Instrument, Instruments, SymbolTable
-from ..state import SymbolRows
-from ..types import F32, F64, I64, TickBatch
-from ..wire.ticks import renumber
-from . import kernel
-from .families import indicators
-from .families.calendar import tables
+from ..instruments import Instruments
+from ..types import F32, TickBatch
+from . import kernel, moments
+from .families import calendar, indicators
+from .own import load
 from .spec import Column, Family
+from .state import FeatureState, State, TimeFeatureState
+from .stream import Stream, as_batch
 
 if TYPE_CHECKING:
     import polars as pl
 
-SNAPSHOT_FORMAT = 1
-
-
-class Rows(NamedTuple):
-    """What the kernel says of n ticks."""
-
-    matrix: F32
-    """(n, F), NaN until known."""
-    spread: F64
-    """(n,) mean spread, points."""
-    sigma: F64
-    """(n,) points per √second, NaN until known."""
-    status: I64
-    """(n,) Reason.DECIDED where every window is full, else WARMUP or GAP."""
-
-
-class FeatureState:
-    """The default set's state of every symbol of a partition. `update` takes admitted ticks only."""
-
-    def __init__(self, timeframes: tuple[str, ...] = indicators.USUAL) -> None:
-        families = kernel.layout(timeframes)
-        self.rows = SymbolRows(sum(family.words for family in families))
-        self._columns = sum(len(family.columns) for family in families)
-        seconds = np.array([indicators.TIMEFRAMES[length] for length in timeframes], np.int64)
-        self._tables = (*tables(), 10**9 * seconds, 1.0 / np.sqrt(seconds))
-
-    def update(self, ticks: TickBatch) -> Rows:
-        self.rows.ensure(len(ticks.instruments))
-        n = len(ticks)
-        rows = Rows(np.empty((n, self._columns), np.float32), np.empty(n), np.empty(n), np.empty(n, np.int64))
-        kernel.update(
-            ticks.sid, ticks.ts, ticks.bid, ticks.ask, ticks.bid_size, ticks.ask_size, *self._tables,
-            self.rows.ints, *rows,
-        )
-        return rows
-
-
-class TimeFeatureState:
-    """The same for the nine raw time features alone."""
-
-    def __init__(self, every_tick: bool) -> None:
-        self.rows = SymbolRows(kernel.RAW_WORDS)
-        self._every_tick = every_tick
-
-    def update(self, ticks: TickBatch) -> Rows:
-        self.rows.ensure(len(ticks.instruments))
-        units = np.array([0.5 / 10.0**i.scale for i in ticks.instruments])
-        n = len(ticks)
-        out = np.empty((n, 9), np.float32)
-        kernel.update_time(
-            ticks.sid, ticks.ts, ticks.bid, ticks.ask, units, self._every_tick, self.rows.ints, self.rows.floats, out
-        )
-        nothing = np.full(n, np.nan)
-        return Rows(out, nothing, nothing, np.zeros(n, np.int64))
-
 
 class FeatureSet:
-    """Columns with a fingerprint: equal fingerprints mean equal bits on equal ticks."""
+    """Columns with a fingerprint: equal fingerprints mean equal bits on equal ticks.
 
-    def __init__(self, layout: tuple[Family, ...], clock: str) -> None:
+    names, columns; warmup: name -> after how much it is known.
+    """
+
+    def __init__(
+        self, families: tuple[Family, ...], state: Callable[[], State], said: tuple[object, ...] = (), clock: str = "1m"
+    ) -> None:
+        """state: makes a fresh one. said: what else the bits depend on."""
         self.clock = clock
-        self.columns: tuple[Column, ...] = tuple(column for family in layout for column in family.columns)
+        self.columns: tuple[Column, ...] = tuple(column for family in families for column in family.columns)
         self.names = [column.name for column in self.columns]
         self.warmup = {column.name: column.warmup for column in self.columns}
-        described = repr([(f.name, f.version, f.words, [c.name for c in f.columns]) for f in layout]) + clock
-        self.fingerprint = hashlib.sha256(described.encode()).hexdigest()[:16]
+        self._state = state
+        described = [(f.name, f.version, f.words, [c.name for c in f.columns]) for f in families]
+        self.fingerprint = hashlib.sha256(repr((described, said, clock)).encode()).hexdigest()[:16]
 
     @classmethod
-    def default(cls) -> FeatureSet:
-        """The scale-free columns that bundles are trained on."""
-        return cls(kernel.layout(indicators.USUAL), "1m")
+    def default(cls, timeframes: Sequence[str] = indicators.USUAL, families: Sequence[str] = ()) -> FeatureSet:
+        """The scale-free columns that bundles are trained on.
+
+        timeframes: bar lengths of the indicators, out of indicators.TIMEFRAMES. families: of one's own, see `own.load`.
+        Raises UsageError `timeframes`, `family_clash`, and as `own.load` does.
+        """
+        lengths = tuple(timeframes)
+        if not set(lengths) <= set(indicators.TIMEFRAMES) or len(set(lengths)) < len(lengths):
+            raise UsageError("timeframes", f"bars of {', '.join(lengths)}: each once, out of {', '.join(indicators.TIMEFRAMES)}",
+                             hint="[features] timeframes = \"1m,5m,15m,1h\"")
+        own = tuple(map(load, families))
+        everything = (*kernel.layout(lengths), *(each.family for each in own))
+        _refuse_clashes(everything)
+        said = (calendar.digest(), moments.VERSION, [each.digest for each in own])
+        return cls(everything, partial(FeatureState, lengths, own), said)
+
+    @classmethod
+    def of(cls, section: FeaturesSection) -> FeatureSet:
+        """As [features] says. Raises as `default` does."""
+        return cls.default(_listed(section.timeframes), _listed(section.families))
 
     @classmethod
     def time_features(cls, clock: str = "1m") -> FeatureSet:
         """Exactly the nine raw time features, on closed one-minute bars (`1m`) or on every tick (`tick`)."""
         if clock not in ("1m", "tick"):
             raise UsageError("clock_unknown", f"no clock {clock!r}", hint="clocks are 1m and tick")
-        return cls(kernel.RAW, clock)
+        return cls(kernel.RAW, partial(TimeFeatureState, clock == "tick"), clock=clock)
 
-    def state(self) -> FeatureState | TimeFeatureState:
-        """Fresh kernel state, for ticks already admitted."""
-        return FeatureState() if self.names[0].endswith("_s") else TimeFeatureState(self.clock == "tick")
+    def state(self) -> State:
+        """A fresh state, for ticks already admitted."""
+        return self._state()
 
     def compute(self, ticks: TickBatch | pl.DataFrame) -> F32:
         """(n, F) float32, one row per admitted tick. Raises InputRefused for columns that can't be taken."""
@@ -127,60 +97,26 @@ class FeatureSet:
         }).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC")))
         return head.hstack(pl.DataFrame(matrix, schema=self.names))
 
-    def stream(self) -> Stream:
-        return Stream(self)
+    def stream(self, instruments: Instruments | None = None) -> Stream:
+        """instruments: for single ticks; batches bring their own along."""
+        return Stream(self.fingerprint, self.state(), instruments)
 
     def restore(self, blob: bytes) -> Stream:
-        """The stream a snapshot was taken of. Raises InputRefused where it isn't one of this set."""
-        return Stream.restored(self, blob)
-
-
-class Stream:
-    """Features as ticks come; any cutting of the same ticks into batches gives the same bits."""
-
-    def __init__(self, features: FeatureSet) -> None:
-        self._features = features
-        self._symbols = SymbolTable(None)
-        self._event_time = EventTime()
-        self._state = features.state()
-
-    def update(self, ticks: TickBatch | pl.DataFrame) -> F32:
-        """(m, F) for the m ticks of the batch that are admitted."""
-        batch = renumber(as_batch(ticks), self._symbols)
-        taken = self._event_time.admit(batch) == 0
-        return self._state.update(batch if taken.all() else batch[taken]).matrix
-
-    def snapshot(self) -> bytes:
-        """All state, to continue from elsewhere with the same bits."""
-        rows = [self._event_time.rows, self._state.rows]
-        for part in rows:
-            part.ensure(len(self._symbols))
-        symbols = [
-            {"instrument": instrument, "rows": [part.snapshot(sid) for part in rows]}
-            for sid, instrument in enumerate(self._symbols.instruments)
-        ]
-        body = {"format": SNAPSHOT_FORMAT, "fingerprint": self._features.fingerprint, "symbols": symbols}
-        encoded = msgspec.msgpack.encode(body)
-        return hashlib.sha256(encoded).digest() + encoded
-
-    @classmethod
-    def restored(cls, features: FeatureSet, blob: bytes) -> Stream:
-        if len(blob) < 32 or hashlib.sha256(blob[32:]).digest() != blob[:32]:
-            raise InputRefused("snapshot_damaged", "the snapshot's checksum doesn't hold", hint="take a new one")
-        body: dict[str, Any] = msgspec.msgpack.decode(blob[32:])
-        if body["format"] != SNAPSHOT_FORMAT or body["fingerprint"] != features.fingerprint:
-            raise InputRefused("snapshot_foreign", "the snapshot is of other features or another version",
-                               hint="rebuild the state from ticks")
-        stream = cls(features)
-        for sid, symbol in enumerate(body["symbols"]):
-            stream._symbols.adopt(msgspec.convert(symbol["instrument"], Instrument))
-            for part, row in zip((stream._event_time.rows, stream._state.rows), symbol["rows"], strict=True):
-                part.restore(sid, row)
+        """The stream a snapshot was taken of. Raises InputRefused as `Stream.restore` does."""
+        stream = self.stream()
+        stream.restore(blob)
         return stream
 
 
-def as_batch(ticks: TickBatch | pl.DataFrame) -> TickBatch:
-    """A TickBatch as it is; a polars frame (symbol, ts, bid, ask, bid_size, ask_size) with default instruments."""
-    if isinstance(ticks, TickBatch):
-        return ticks
-    return ticks_from_frame(ticks, Instruments())
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _refuse_clashes(families: tuple[Family, ...]) -> None:
+    for what, names in (
+        ("two families", [family.name for family in families]),
+        ("two columns", [column.name for family in families for column in family.columns]),
+    ):
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise UsageError("family_clash", f"{what} are named {', '.join(twice)}", hint="rename your own")

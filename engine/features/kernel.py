@@ -47,7 +47,8 @@ _RETURNS_COLUMN, _VOLATILITY_COLUMN, _FLOW_COLUMN, _ACTIVITY_COLUMN, _DISTANCE_C
 )
 
 RAW: tuple[Family, ...] = (bars.FAMILY, time_features.RAW)
-_RAW, RAW_WORDS = bars.FAMILY.words, sum(family.words for family in RAW)
+_RAW, _STARTED = bars.FAMILY.words, bars.FAMILY.words + time_features.RAW.words
+RAW_WORDS = _STARTED + 1
 
 _WARMUP, _GAP, _READY = int(Reason.WARMUP), int(Reason.GAP), int(Reason.DECIDED)
 _MINUTE_NS, _LONG_NS = 60_000_000_000, 300_000_000_000
@@ -74,13 +75,13 @@ def update(
     scales = Lengths(lengths.size, pointer(lengths, 0), pointer(per_root, 0))
     for i in range(ts.size):
         state = pointer(states, sid[i])
-        usual_spread[i], sigma_now[i], status[i] = _step(
+        usual_spread[i], sigma_now[i], status[i] = step(
             ts[i], bid[i], ask[i], bid_size[i], ask_size[i], clocks, scales, state, as_floats(state), pointer(out, i),
         )
 
 
 @subkernel
-def _step(
+def step(
     ts: int, bid: int, ask: int, bid_size: int, ask_size: int, clocks: Clocks, lengths: Lengths,
     state: I64, real: F64, out: F32,
 ) -> tuple[float, float, int]:
@@ -159,10 +160,6 @@ def update_time(sid: I64, ts: I64, bid: I64, ask: I64, units: F64, every_tick: b
             time_features.add_close(state, real, _RAW, float(bars.closed(state, 0).close))
         bars.take(state, 0, ts[i], mid2)
         time_features.write_raw(real, _RAW, out[i], 0, units[sid[i]])
-
-
-_STARTED = RAW_WORDS
-RAW_WORDS += 1
 
 
 @kernel

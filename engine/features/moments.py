@@ -16,6 +16,8 @@ from .families.quote import HOLE
 
 _SEEN, _TS, _MID2, _UP, _DOWN, _ASKED = range(6)
 WORDS = 6
+VERSION = 1
+"""Raised with every change of what is asked when; part of every feature set's fingerprint."""
 KINDS = ("cusum", "tick")
 
 

@@ -69,9 +69,9 @@ class Restored(NamedTuple):
     blobs: list[bytes]
 
 
-def fingerprint() -> str:
+def fingerprint(features: FeatureSet) -> str:
     """Of everything that gives the rows their meaning."""
-    return f"{FeatureSet.default().fingerprint}.{FORMAT}.{EVENT_WORDS}.{MOMENT_WORDS}.{POLICY_WORDS}"
+    return f"{features.fingerprint}.{FORMAT}.{EVENT_WORDS}.{MOMENT_WORDS}.{POLICY_WORDS}"
 
 
 class _Cursor(msgspec.Struct):
@@ -117,9 +117,14 @@ def bundles(log: Log) -> set[str]:
 class Checkpoints:
     """Takes, keeps and loads the checkpoints of a log's partitions."""
 
-    def __init__(self, log: Log, now_ns: Callable[[], int]) -> None:
-        """now_ns: a clock that only rises. When a checkpoint is taken changes no byte of any decision."""
+    def __init__(self, log: Log, now_ns: Callable[[], int], features: FeatureSet | None = None) -> None:
+        """now_ns: a clock that only rises. When a checkpoint is taken changes no byte of any decision.
+
+        features: whose state is kept; the default ones, where none are named.
+        """
         self._log = log
+        self.features = features or FeatureSet.default()
+        self._fingerprint = fingerprint(self.features)
         self._now_ns = now_ns
         self._last: dict[int, int] = {}
         self._names: dict[int, dict[int, str]] = {}
@@ -146,7 +151,7 @@ class Checkpoints:
         self._log.stage(part.number, part.epoch, blobs)
         self._log.unstage(part.number, part.epoch, set().union(*kept))
         manifest = CheckpointManifest(
-            FORMAT, self._log.identity, fingerprint(), part.epoch, image.cursor, self._digest(part.number, image.cursor),
+            FORMAT, self._log.identity, self._fingerprint, part.epoch, image.cursor, self._digest(part.number, image.cursor),
             (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.settings,
             [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
         )
@@ -184,7 +189,7 @@ class Checkpoints:
             manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
         except msgspec.DecodeError:
             return "its manifest can't be read"
-        if manifest.format != FORMAT or manifest.fingerprint != fingerprint():
+        if manifest.format != FORMAT or manifest.fingerprint != self._fingerprint:
             return "it was written by another version"
         if manifest.identity != self._log.identity:
             return "it is of another log"

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputRefused, ModelRefused, TransportUnreachable
 from ..eventtime import VERDICTS, EventTime
-from ..features.featureset import FeatureState, Rows
+from ..features import FeatureSet, Rows
 from ..features.moments import MomentPicker
 from ..instruments import Instruments, SymbolTable
 from ..registry.bundle import Bundle, check_instruments
@@ -34,14 +34,14 @@ class Published(NamedTuple):
 class Partition:
     """One partition under one epoch."""
 
-    def __init__(self, number: int, epoch: int, rules: Instruments) -> None:
-        """rules: of the log, until settings say otherwise."""
+    def __init__(self, number: int, epoch: int, rules: Instruments, features: FeatureSet | None = None) -> None:
+        """rules: of the log, until settings say otherwise. features: the default ones, where none are named."""
         self.number = number
         self.epoch = epoch
         self.rules = rules
         self.symbols = SymbolTable(rules)
         self.event_time = EventTime()
-        self.features = FeatureState()
+        self.features = (features or FeatureSet.default()).state()
         self.moments = MomentPicker()
         self.policy = PolicyState()
         self.followed: dict[str, int] = {}

@@ -38,7 +38,7 @@ def take_over(
     """
     tail = log.tail(number)
     restored = checkpoints.load(number, tail)
-    part = Partition(number, epoch, log.rules)
+    part = Partition(number, epoch, log.rules, checkpoints.features)
     if restored:
         _put_back(part, restored, load)
     else:

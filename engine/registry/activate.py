@@ -12,6 +12,7 @@ from msgspec import Struct
 from .. import clock
 from ..config import MAIN
 from ..errors import ModelRefused, TocsinError
+from ..features import FeatureSet
 from ..transports.base import Log
 from ..types import Cursor
 from .append import Decide, append, change
@@ -62,7 +63,7 @@ def answer_name(deployment: str, k: int | None = None, engine: str = "") -> str:
 
 def activate(
     log: Log, registry: Registry, private: Ed25519PrivateKey, version: str, by: str, comment: str = "",
-    tell: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S,
+    tell: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S, features: FeatureSet | None = None,
 ) -> Activation:
     """Have the engines of the log's deployment answer with a version (or alias); on `main` the alias champion follows.
 
@@ -70,7 +71,8 @@ def activate(
     lives, that is done here. Ends with the newest control records of the deployment in every partition, whoever wrote
     them. Safe to repeat when it raised.
 
-    tell: hears in words what is waited for. Raises ModelRefused as `load_for_engine` does, `instruments_differ` (it
+    tell: hears in words what is waited for. features: of the deployment's engines.
+    Raises ModelRefused as `load_for_engine` does, `instruments_differ` (it
     counts prices otherwise than the log does now) and `engine_refused` (an engine can't answer with it), TocsinError
     `engine_silent` (one that lives didn't answer in time): nothing is activated then. Raises UsageError `key_pair`
     (engines that trust the registry's key would refuse the record), TransportUnreachable.
@@ -94,7 +96,7 @@ def activate(
     finally:
         _forget_answers(log, k)
     if not staged_by:
-        load_for_engine(registry, version, digest)
+        load_for_engine(registry, features or FeatureSet.default(), version, digest)
         tell("no engine of this deployment is alive: activated at once")
     k, copies = change(log, registry, private, if_it_fits(Activate(version, digest)), by, comment)
     controls.refresh()

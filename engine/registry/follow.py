@@ -69,16 +69,16 @@ class Follower(Following):
         return self._staging.get(version, digest)
 
 
-def staging_of(registry: Registry) -> Staging:
-    """Bundles of a registry that this engine can answer with."""
-    return Staging(partial(load_for_engine, registry))
+def staging_of(registry: Registry, features: FeatureSet) -> Staging:
+    """Bundles of a registry that an engine with these features can answer with."""
+    return Staging(partial(load_for_engine, registry, features))
 
 
-def load_for_engine(registry: Registry, name: str, digest: str | None = None) -> Bundle:
+def load_for_engine(registry: Registry, features: FeatureSet, name: str, digest: str | None = None) -> Bundle:
     """A bundle by version or alias, tried, and of the features that are computed here.
 
     Raises ModelRefused as `load_bundle` and `check_features` do.
     """
     bundle = load_bundle(registry, name, digest)
-    check_features(bundle.manifest, FeatureSet.default().fingerprint)
+    check_features(bundle.manifest, features.fingerprint)
     return bundle

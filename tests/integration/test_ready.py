@@ -8,9 +8,10 @@ from pathlib import Path
 
 PROGRAM = """
 from numba.core import event
+from engine.features import FeatureSet
 from engine.warmup import compile_everything
 
-compile_everything(print)
+compile_everything(print, FeatureSet.default())
 with event.install_recorder("numba:compile") as compiled:
     from engine.instruments import Instruments
     from engine.replay import replay

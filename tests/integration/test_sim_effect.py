@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.eventtime import EventTime
-from engine.features.featureset import FeatureState
+from engine.features import FeatureSet
 from engine.features.moments import MomentPicker
 from engine.feeds.sim import STEP, simulate
 from engine.instruments import Instruments
@@ -53,7 +53,7 @@ def test_no_error_of_the_volatility_tells_of_the_barrier() -> None:
     """Features show how far sigma errs; every label's barrier is the third step all the same, its horizon a minute."""
     ticks = simulate(4.0, 1, 0.0)
     ticks = ticks[EventTime().admit(ticks) == 0]
-    rows = FeatureState().update(ticks)
+    rows = FeatureSet.default().state().update(ticks)
     asked, _, _ = MomentPicker().pick(ticks, rows.spread, rows.sigma, Moments())
     asked = asked[rows.status[asked] == int(Reason.DECIDED)]
     labels = label_batch(ticks, rows.spread, rows.sigma, asked, Moments())

@@ -22,6 +22,7 @@ from engine import app, housekeeping
 from engine import replay as replaying
 from engine.cli import main
 from engine.errors import ModelRefused, TocsinError, UsageError
+from engine.features import FeatureSet
 from engine.files import write_ticks
 from engine.housekeeping import Housekeeper
 from engine.instruments import Instruments
@@ -58,7 +59,7 @@ def site(tmp_path: Path, redis_dir: Path) -> Iterator[Site]:
 
 
 def assert_replays_equal(site: Site) -> None:
-    done = replay_log(site.log, site.registry)
+    done = replay_log(site.log, site.registry, FeatureSet.default())
     assert canonical_order(done.signals) == canonical_order(site.published())
 
 
@@ -509,7 +510,7 @@ def test_a_log_that_is_trimmed_while_it_is_replayed_is_no_proof(site: Site, monk
 
     monkeypatch.setattr(replaying, "run", trimming)
     with pytest.raises(TocsinError, match="trimmed"):
-        replay_log(site.log, site.registry)
+        replay_log(site.log, site.registry, FeatureSet.default())
 
 
 # ---- (j) room in the log

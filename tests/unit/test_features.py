@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from engine.errors import InputRefused
 from engine.eventtime import EventTime
 from engine.features import FeatureSet
-from engine.features.featureset import FeatureState
 from engine.features.kernel import augment_time_features
 from engine.types import F32, Reason, TickBatch
 from tests.made import made_ticks
@@ -116,7 +115,7 @@ def test_a_frame_and_its_rows_can_be_joined_on() -> None:
 
 def test_status_is_warmup_then_ready_then_gap_after_a_hole() -> None:
     ticks = admitted(made_ticks(30_000, rate=1.5))
-    status = FeatureState().update(ticks).status
+    status = FeatureSet.default().state().update(ticks).status
     hole = int(np.argmax(np.diff(ticks.ts))) + 1
     ready = np.flatnonzero(status == Reason.DECIDED)
     assert set(status[:ready[0]]) == {Reason.WARMUP}
@@ -126,7 +125,7 @@ def test_status_is_warmup_then_ready_then_gap_after_a_hole() -> None:
     after = hole + int(np.argmax(status[hole:] == Reason.DECIDED))
     assert 50 * 60e9 < ticks.ts[after] - ticks.ts[hole] < 53 * 60e9
     awaited = [column.awaited for column in FeatureSet.default().columns]
-    assert not np.isnan(FeatureState().update(ticks).matrix[status == Reason.DECIDED][:, awaited]).any()
+    assert not np.isnan(FeatureSet.default().state().update(ticks).matrix[status == Reason.DECIDED][:, awaited]).any()
 
 
 def test_a_damaged_or_foreign_snapshot_is_refused() -> None:

@@ -366,12 +366,12 @@ def real_ticks(name: str, scale: int) -> TickBatch:
 def test_class_balance_of_real_ticks(name: str, events: int, shares: tuple[float, float, float]) -> None:
     """The published figures, through the engine's own spread, sigma and moments; horizon and width are the engine's."""
     from engine.eventtime import EventTime
-    from engine.features.featureset import FeatureState
+    from engine.features import FeatureSet
     from engine.features.moments import MomentPicker
 
     ticks = real_ticks(name, 5)
     ticks = ticks[np.flatnonzero(EventTime().admit(ticks) == 0)]
-    rows = FeatureState().update(ticks)
+    rows = FeatureSet.default().state().update(ticks)
     asked, horizon, width = MomentPicker().pick(ticks, rows.spread, rows.sigma, Moments())
     labels = label_batch(ticks, rows.spread, rows.sigma, asked, Moments())
 

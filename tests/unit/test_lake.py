@@ -12,6 +12,7 @@ import pytest
 
 import trainers.lake
 from engine.errors import InputRefused, OwnershipLost, TransportUnreachable
+from engine.features import FeatureSet
 from engine.instruments import Instrument
 from engine.manifest import Moments
 from engine.transports.memory import MemoryLog
@@ -98,7 +99,7 @@ def test_it_can_be_learned_from_as_the_files_it_came_from(tmp_path: Path) -> Non
     record_all(log, tmp_path, commits=5)
     found = Lake(tmp_path / "lake").read()
     assert (np.diff(found.ts) >= 0).all()
-    theirs, ours = build(ticks, Moments(kind="cusum")), build(found, Moments(kind="cusum"))
+    theirs, ours = (build(each, Moments(kind="cusum"), FeatureSet.default()) for each in (ticks, found))
     assert ours.refused == {}
     assert ours.ticks == theirs.ticks
     assert np.array_equal(ours.matrix, theirs.matrix, equal_nan=True)

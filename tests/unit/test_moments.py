@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.eventtime import EventTime
-from engine.features.featureset import FeatureState
+from engine.features import FeatureSet
 from engine.features.moments import MomentPicker
 from engine.manifest import Moments
 from engine.types import F64, TickBatch
@@ -18,7 +18,7 @@ from tests.made import made_ticks
 HOUR = 3600.0
 TICKS = made_ticks(20_000, symbols=2, rate=1.0)
 TAKEN = TICKS[EventTime().admit(TICKS) == 0]
-ROWS = FeatureState().update(TAKEN)
+ROWS = FeatureSet.default().state().update(TAKEN)
 
 
 def told(ticks: TickBatch, spread: F64, sigma: F64, m: Moments) -> list[tuple[int, float, float]]:
@@ -82,7 +82,7 @@ def test_later_ticks_change_no_earlier_moment() -> None:
     changed = TAKEN[np.arange(len(TAKEN))]             # a copy
     changed.bid[at:] += 900
     changed.ask[at:] += 901
-    rows = FeatureState().update(changed)
+    rows = FeatureSet.default().state().update(changed)
     before = MomentPicker().pick(TAKEN, ROWS.spread, ROWS.sigma, Moments())
     after = MomentPicker().pick(changed, rows.spread, rows.sigma, Moments())
     kept = before[0] < at

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from engine.errors import TocsinError
+from engine.features import FeatureSet
 from engine.feeds.sim import simulate
 from engine.instruments import Instruments
 from engine.manifest import Moments
@@ -97,7 +98,7 @@ class Bench:
         try:
             fitted = train(
                 simulate(MODEL_DAYS), self.registry, self.private, Instruments(), [fit], Moments(kind="tick"),
-                lambda *progress: None,
+                lambda *progress: None, FeatureSet.default(),
             )
         finally:
             fit.stop()

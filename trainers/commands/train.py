@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     from engine.arguments import column_map
+    from engine.features import FeatureSet
     from engine.files import read_ticks
     from engine.manifest import Moments
     from engine.registry import signing
@@ -69,8 +70,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
             ticks, rules = ticks_of_log(log, registry, config, config.trainer.days)
         with Bars() as bars:
             trained, decision = train_and_decide(
-                ticks, registry, private, rules, fits, Moments(kind=args.moments), bars.show, log=log,
-                deployment=config.log.deployment, rule=args.activate, trigger="command", comment=args.comment, tell=note,
+                ticks, registry, private, rules, fits, Moments(kind=args.moments), bars.show,
+                FeatureSet.of(config.features), log=log, deployment=config.log.deployment, rule=args.activate,
+                trigger="command", comment=args.comment, tell=note,
             )
     report = {"version": trained.version, **decision_dict(decision), **trained.metrics}
     if args.json:

@@ -6,7 +6,7 @@ What can't be taken is refused row by row, whole, with a code; the rows beside i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -14,8 +14,10 @@ import numpy as np
 from ..instruments import Instrument, SymbolTable
 from ..types import I64, NO_SEQ, Code, Entry, Kind, Position, Refused, TickBatch
 from . import frame
-from .scan import Row, scan
 from .stamps import rfc3339_to_ns
+
+if TYPE_CHECKING:
+    from .scan import Row
 
 MAX_RECORD = 8 * 2**20
 """Bytes of one record of the tick log."""
@@ -69,6 +71,8 @@ def decode(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
 
     The batch shares `table`'s instruments; new symbols are added to it.
     """
+    from .scan import scan  # numba: who only writes ticks shouldn't wait for it
+
     batches: list[TickBatch] = []
     refused: list[Refused] = []
     for run in _runs(entries):

@@ -261,6 +261,30 @@ def test_traps(inside: str, expected: Any) -> None:
         assert (told if isinstance(told, Code) else told[2:4]) == expected
 
 
+@pytest.mark.parametrize("inside", [
+    '"symbol":"A","ts":1,"bid":1,"ask":2,"bid":3', '"symbol":"A","ts":1,"bid":1e0,"ask":1',
+    '"symbol":"A","ts":1,"bid":1,"ask":1,"seq":-1',
+    '"symbol":"A","ts":1,"bid":1,"ask":1,"bid_size":0.12345678901234567', '"symbol":"\\u0041","ts":1,"bid":1,"ask":1',
+    '"symbol":"SEVENTEEN_BYTES17","ts":1,"bid":1,"ask":1', '"\\u0074s":1,"symbol":"A","bid":1,"ask":1',
+])
+def test_what_the_kernel_does_not_know_is_taken_by_the_judge(inside: str) -> None:
+    payload = ("{" + inside + "}").encode()
+    (told,), asked = scanned([payload], known())
+    assert not isinstance(told, Code)
+    assert asked == [payload]
+
+
+def test_sizes_are_rounded_as_the_judge_rounds_them() -> None:
+    table = known()
+    halves = [
+        f'{{"symbol":"{name}","ts":1,"bid":1,"ask":1,"bid_size":{k}.{d}5,"ask_size":{k}.5}}'.encode()
+        for name in ("A", "COARSE") for k in range(0, 4000, 7) for d in ("", "00", "123", "99999")
+    ]
+    told, asked = scanned(halves, table)
+    assert asked == []
+    assert told == by_judge(halves, table)
+
+
 def test_a_year_is_read_as_the_calendar_has_it() -> None:
     table = known()
     days = [f'{{"symbol":"A","ts":"{y}-{m:02d}-{d:02d}T12:00:00Z","bid":1,"ask":1}}'.encode()
@@ -321,7 +345,7 @@ def test_a_record_has_at_most_so_many_rows_and_bytes() -> None:
     full = short * MAX_ROWS
     batch, refused = decode([entry(full), entry(GOOD, 1)], SymbolTable(Instruments()))
     assert (len(batch), refused) == (MAX_ROWS + 1, [])
-    for beyond in (b"x", b"x\n\ny\n\n"):
+    for beyond in (b"x", short, b"x\n\ny\n\n"):
         batch, refused = decode([entry(full + beyond), entry(GOOD, 1)], SymbolTable(Instruments()))
         assert len(batch) == MAX_ROWS + 1
         assert refused == [Refused(Position((1000, 0), MAX_ROWS), Code.OVERSIZE, beyond)]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .errors import InputRefused, UsageError
+
+if TYPE_CHECKING:
+    from .wire.scan import Index
 
 
 class Instrument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,10 +120,12 @@ class SymbolTable:
     """The symbols of one stream of ticks in order of appearance; a symbol's number is its row in every state.
 
     Without rules, symbols must come with their instruments (`adopt`).
+    index: the same symbols as wire/scan.py looks them up; it alone makes and reads it.
     """
 
     def __init__(self, rules: Instruments | None) -> None:
         self.instruments: list[Instrument] = []
+        self.index: Index | None = None
         self._rules = rules
         self._sids: dict[str, int] = {}
 

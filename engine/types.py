@@ -82,6 +82,7 @@ class Code(StrEnum):
     SCALE = "scale"                    # finer than the instrument's scale
     SIZE = "size"                      # not finite, or negative
     SYMBOL = "symbol"                  # unknown, and the list is closed
+    SPREAD = "spread"                  # one price, and the instrument declares no spread
     CROSSED = "crossed"                # bid above ask
     FUTURE = "future"                  # stamped later than the log received it
     LATE = "late"                      # before a tick already taken
@@ -168,6 +169,15 @@ class TickBatch:
         for name in COLUMNS:
             setattr(part, name, getattr(self, name)[rows])
         return part
+
+    @staticmethod
+    def of(instruments: list[Instrument], matrix: I64) -> TickBatch:
+        """The rows of an int64 matrix as the columns, in the order of COLUMNS; its memory is shared."""
+        batch = object.__new__(TickBatch)
+        batch.instruments = instruments
+        for name, column in zip(COLUMNS, matrix, strict=True):
+            setattr(batch, name, column)
+        return batch
 
     def columns(self) -> dict[str, I64]:
         return {name: getattr(self, name) for name in COLUMNS}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .features import FeatureSet
-from .instruments import Instrument, Instruments
+from .instruments import Instrument, Instruments, SymbolTable
 from .jit import cache_folder, is_cold
 from .manifest import FORMAT, Calibration, Expert, Features, Golden, Manifest, Moments, Policy, Training
 from .partition.policy import PolicyState
@@ -19,7 +19,8 @@ from .replay import replay
 from .runtimes.ensemble import Ensemble
 from .runtimes.forest.layout import Forest
 from .runtimes.forest.scalar import ForestRuntime
-from .types import CLASSES, TickBatch
+from .types import CLASSES, START, Entry, Kind, TickBatch
+from .wire.ticks import decode, encode
 
 
 def compile_everything(tell: Callable[[str], None], features: FeatureSet) -> None:
@@ -31,6 +32,7 @@ def compile_everything(tell: Callable[[str], None], features: FeatureSet) -> Non
     bid = 100_000 + (np.arange(n, dtype=np.int64) * 7919) % 613
     ticks = TickBatch([Instrument("MADE")], sid=np.zeros(n, np.int64), ts=ts, bid=bid, ask=bid + 10)
     replay(ticks, made_bundle("tick", features), Instruments(), features=features)
+    decode([Entry(START, Kind.TICKS, encode(ticks, 0))], SymbolTable(Instruments()))
     one = np.zeros(1, np.int64)
     PolicyState().apply(one, one, one, 1)
 

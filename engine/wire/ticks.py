@@ -6,7 +6,7 @@ What can't be taken is refused row by row, whole, with a code; the rows beside i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -15,6 +15,9 @@ from ..instruments import Instrument, SymbolTable
 from ..types import I64, NO_SEQ, Code, Entry, Kind, Position, Refused, TickBatch
 from . import frame
 from .stamps import rfc3339_to_ns
+
+if TYPE_CHECKING:
+    from .scan import Row
 
 MAX_RECORD = 8 * 2**20
 """Bytes of one record of the tick log."""
@@ -25,7 +28,10 @@ LARGEST = 2**52
 
 
 class Tick(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """One tick as JSON. ts: ns UTC, or RFC 3339. Sizes and seq may be left out; a field of another name is refused."""
+    """One tick as JSON. ts: ns UTC, or RFC 3339. Sizes and seq may be left out; a field of another name is refused.
+
+    A feed that sends one price only says `price`, and perhaps `size`, in place of bid, ask and their sizes: see `Last`.
+    """
 
     symbol: str
     ts: int | str
@@ -36,8 +42,25 @@ class Tick(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     seq: int = NO_SEQ
 
 
-_one = msgspec.json.Decoder(Tick)
-_many = msgspec.json.Decoder(list[Tick])
+class Last(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A tick of one price. The instrument's `spread` S, in points, makes a quote of it: bid price - S // 2, ask bid + S.
+
+    The size counts on both sides. Refused where the instrument declares no spread.
+    """
+
+    symbol: str
+    ts: int | str
+    price: float
+    size: float = 0.0
+    seq: int = NO_SEQ
+
+    def quote(self) -> Tick:
+        """Both sides at the price."""
+        return Tick(self.symbol, self.ts, self.price, self.price, self.size, self.size, self.seq)
+
+
+_tick = msgspec.json.Decoder(Tick)
+_last = msgspec.json.Decoder(Last)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 """What msgspec raises for bytes that aren't a tick: bad JSON, a wrong type, bad UTF-8."""
 _I64_LIMIT = 2**63
@@ -48,6 +71,8 @@ def decode(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
 
     The batch shares `table`'s instruments; new symbols are added to it.
     """
+    from .scan import scan  # numba: who only writes ticks shouldn't wait for it
+
     batches: list[TickBatch] = []
     refused: list[Refused] = []
     for run in _runs(entries):
@@ -56,8 +81,11 @@ def decode(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
             batch = renumber(run[0].payload, table)
         elif frame.is_frame(run[0].payload):
             batch, bad = _decode_frame(run[0], table)
+        elif len(run[0].payload) > MAX_RECORD:
+            batch = TickBatch(table.instruments, **_nothing())
+            bad = [Refused(Position(run[0].cursor, 0), Code.OVERSIZE, run[0].payload)]
         else:
-            batch, bad = _decode_json(run, table)
+            batch, bad = scan(run, table, judge)
         batches.append(batch)
         refused += bad
     return TickBatch.concat(batches), refused
@@ -70,111 +98,64 @@ def renumber(ticks: TickBatch, table: SymbolTable) -> TickBatch:
 
 
 def _runs(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """JSON records that follow each other are parsed together; a frame or a batch of rows stands alone."""
-    json: list[Entry] = []
-    for entry in entries:
-        if entry.kind is Kind.ROWS or frame.is_frame(entry.payload):
-            if json:
-                yield json
-                json = []
-            yield [entry]
-        else:
-            json.append(entry)
-    if json:
-        yield json
+    """JSON records that follow each other are read together; a frame, a batch of rows, what is too large stand alone."""
+    first, rows = 0, Kind.ROWS
+    for at, (_, kind, payload, _) in enumerate(entries):
+        if kind is rows or payload[:3] == frame.MAGIC or len(payload) > MAX_RECORD:
+            if at > first:
+                yield entries[first:at]
+            yield [entries[at]]
+            first = at + 1
+    if len(entries) > first:
+        yield entries[first:]
 
 
 # ---- JSON
 
 
-def _decode_json(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Refused]]:
-    """The usual live case first: every record is one good object, so one parse takes them all."""
-    if all(len(entry.payload) <= MAX_RECORD for entry in entries):
+def judge(line: bytes, table: SymbolTable) -> Row | Code:
+    """One line by msgspec, in full: its tick, or the code it is refused by. A new symbol is added to the table."""
+    read = _read(line)
+    if read is None:
+        return Code.MALFORMED
+    tick = read.quote() if isinstance(read, Last) else read
+    ts = tick.ts if isinstance(tick.ts, int) else rfc3339_to_ns(tick.ts)
+    sid = table.sid(tick.symbol) if 0 < len(tick.symbol) <= MAX_SYMBOL else -2
+    if not (0 < ts < _I64_LIMIT and NO_SEQ <= tick.seq < _I64_LIMIT and tick.symbol.isprintable()):
+        return Code.MALFORMED
+    if sid < 0:
+        return Code.SYMBOL if sid == -1 else Code.OVERSIZE
+    instrument = table.instruments[sid]
+    spread = instrument.spread if isinstance(read, Last) else 0
+    if isinstance(read, Last) and not spread:
+        return Code.SPREAD
+    unit, size_unit = float(10**instrument.scale), float(10**instrument.size_scale)
+    bid, ask = _points(tick.bid, unit), _points(tick.ask, unit)
+    exact = bid / unit == tick.bid and ask / unit == tick.ask
+    bid, ask = bid - spread // 2, ask + spread - spread // 2
+    if not (0 < bid < LARGEST and 0 < ask < LARGEST):
+        return Code.PRICE
+    if not exact:
+        return Code.SCALE
+    bid_size, ask_size = _points(tick.bid_size, size_unit), _points(tick.ask_size, size_unit)
+    if tick.bid_size < 0 or tick.ask_size < 0 or bid_size >= LARGEST or ask_size >= LARGEST:
+        return Code.SIZE
+    return sid, ts, bid, ask, bid_size, ask_size, tick.seq
+
+
+def _read(line: bytes) -> Tick | Last | None:
+    for decoder in (_tick, _last):
         try:
-            ticks = _many.decode(b"[" + b",".join([entry.payload for entry in entries]) + b"]")
+            return decoder.decode(line)
         except _UNREADABLE:
-            ticks = []
-        if len(ticks) == len(entries):
-            return _columns(ticks, entries, [0] * len(entries), [entry.payload for entry in entries], table)
-    return _decode_lines(entries, table)
+            pass
+    return None
 
 
-def _decode_lines(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Refused]]:
-    """Line by line: some record has several lines, or something is wrong with one."""
-    ticks: list[Tick] = []
-    places: list[Entry] = []
-    ordinals: list[int] = []
-    lines: list[bytes] = []
-    refused: list[Refused] = []
-    for entry in entries:
-        if len(entry.payload) > MAX_RECORD:
-            refused.append(Refused(Position(entry.cursor, 0), Code.OVERSIZE, entry.payload))
-            continue
-        for ordinal, line in enumerate(entry.payload.rstrip(b"\n").split(b"\n")):
-            if ordinal >= frame.MAX_ROWS:
-                rest = entry.payload.split(b"\n", ordinal)[-1]
-                refused.append(Refused(Position(entry.cursor, ordinal), Code.OVERSIZE, rest))
-                break
-            try:
-                tick = _one.decode(line)
-            except _UNREADABLE:
-                refused.append(Refused(Position(entry.cursor, ordinal), Code.MALFORMED, line))
-                continue
-            ticks.append(tick)
-            places.append(entry)
-            ordinals.append(ordinal)
-            lines.append(line)
-    batch, bad = _columns(ticks, places, ordinals, lines, table)
-    return batch, refused + bad
-
-
-def _columns(
-    ticks: list[Tick], places: list[Entry], ordinals: list[int], lines: list[bytes], table: SymbolTable
-) -> tuple[TickBatch, list[Refused]]:
-    n = len(ticks)
-    codes: dict[int, Code] = {}
-    sid = np.fromiter((table.sid(t.symbol) if 0 < len(t.symbol) <= MAX_SYMBOL else -2 for t in ticks), np.int64, n)
-    ts = np.fromiter((_stamp(t.ts) for t in ticks), np.int64, n)
-    seq = np.fromiter((t.seq if NO_SEQ <= t.seq < _I64_LIMIT else -2 for t in ticks), np.int64, n)
-    prices = np.array([(t.bid, t.ask) for t in ticks], np.float64).reshape(n, 2)
-    sizes = np.array([(t.bid_size, t.ask_size) for t in ticks], np.float64).reshape(n, 2)
-    scales = np.array([(10.0**i.scale, 10.0**i.size_scale) for i in table.instruments] or [(1.0, 1.0)])
-    scale = scales[np.maximum(sid, 0)]
-    points, exact = to_points(prices, scale[:, :1])
-    size_points = np.rint(np.where(np.isfinite(sizes), sizes, 0.0) * scale[:, 1:])
-
-    def mark(rows: Any, code: Code) -> None:
-        for row in np.flatnonzero(rows):
-            codes.setdefault(int(row), code)
-
-    mark((ts <= 0) | (seq < NO_SEQ), Code.MALFORMED)
-    mark([not t.symbol.isprintable() for t in ticks], Code.MALFORMED)
-    mark(sid == -2, Code.OVERSIZE)
-    mark(sid == -1, Code.SYMBOL)
-    mark(~((points > 0) & (points < LARGEST)).all(axis=1), Code.PRICE)
-    mark(~exact.all(axis=1), Code.SCALE)
-    mark(~(np.isfinite(sizes) & (sizes >= 0) & (size_points < LARGEST)).all(axis=1), Code.SIZE)
-    cursors = np.array([entry.cursor for entry in places], np.int64).reshape(n, 2)
-    batch = TickBatch(
-        table.instruments, sid=sid, ts=ts, bid=points[:, 0].astype(np.int64), ask=points[:, 1].astype(np.int64),
-        bid_size=np.where(size_points < LARGEST, size_points, 0)[:, 0].astype(np.int64),
-        ask_size=np.where(size_points < LARGEST, size_points, 0)[:, 1].astype(np.int64),
-        seq=seq, major=cursors[:, 0], minor=cursors[:, 1], ordinal=np.array(ordinals, np.int64),
-        appended=np.fromiter((entry.appended for entry in places), np.int64, n),
-    )
-    if not codes:
-        return batch, []
-    refused = [Refused(batch.position(row), code, lines[row]) for row, code in sorted(codes.items())]
-    good = np.ones(n, bool)
-    good[list(codes)] = False
-    return batch[good], refused
-
-
-def _stamp(ts: int | str) -> int:
-    """ns UTC, or -1 for a stamp that can't be read."""
-    if isinstance(ts, int):
-        return ts if 0 < ts < _I64_LIMIT else -1
-    return rfc3339_to_ns(ts)
+def _points(value: float, unit: float) -> int:
+    """As `to_points`, for one number; 2 * LARGEST for what is beyond the range, on either side."""
+    points = value * unit
+    return round(points) if abs(points) < LARGEST else 2 * LARGEST
 
 
 def to_points(prices: Any, scale: Any) -> tuple[Any, Any]:

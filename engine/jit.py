@@ -21,7 +21,9 @@ from numba.core import caching
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KERNEL_SOURCES = ("jit.py", "eventtime.py", "features", "runtimes", "partition", "wire", "../trainers/labels.py")
+_KERNEL_SOURCES = (
+    "jit.py", "eventtime.py", "features", "runtimes", "partition", "wire", "../trainers/costs.py", "../trainers/labels.py",
+)
 
 
 @lru_cache(1)

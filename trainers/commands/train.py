@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config import Config
 from engine.errors import UsageError
+from engine.manifest import KINDS, Moments
 from engine.terminal import answer_json, note
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activate", choices=("if-better", "manual", "always"), default="if-better",
                         help="make it champion (and, with --transport, have the log's engines answer with it) only if it "
                         "beats the prior and the champion on unseen events (default), never, or always")
-    parser.add_argument("--moments", choices=("cusum", "tick"), default="cusum", help="when the ensemble is asked")
+    parser.add_argument("--moments", choices=KINDS, default="cusum", help="when the ensemble is asked: the price has moved "
+                        "(cusum, default), at every tick, when a bar closes")
     parser.add_argument("--map", metavar="A=B,…", help="columns of the files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
     parser.add_argument("--comment", default="", help="why, kept with the activation")
 
@@ -34,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     from engine.arguments import column_map
     from engine.files import read_ticks
-    from engine.manifest import Moments
     from engine.registry import signing
     from engine.registry.controls import read_controls
     from engine.registry.settings import check_file, counted_now

@@ -91,8 +91,12 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     max_spread: float = 3.0
 
 
-class Training(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the bundle was trained on: event stamps (ns UTC), counts, and a digest of the ticks as admitted."""
+class Training(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the bundle was trained on: event stamps (ns UTC), counts, and a digest of the ticks as admitted.
+
+    labels: the file its labels came from, whose rows the digest covers then. Not there: the triple barrier of `moments`,
+    over the ticks that it is asked at.
+    """
 
     start: int
     end: int
@@ -100,6 +104,7 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     ticks: int
     events: int
     digest: Sha256
+    labels: str = ""
 
 
 class Golden(Struct, frozen=True, forbid_unknown_fields=True):

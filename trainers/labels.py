@@ -34,32 +34,40 @@ FATES = ("kept", "warmup", "no_entry", "hole", "end_of_data")
 
 
 @dataclass(frozen=True)
-class Labels:
-    """One row per labelled event, in event order; `dropped` counts the others by reason.
+class Outcomes:
+    """What is learned from ticks, wherever it comes from: one row per labelled event; `dropped` counts others by reason.
 
-    event, entry, end: indices into the ticks; end is the last tick of the trade.
-    event_ts, entry_ts, end_ts: ns UTC; end_ts is when the outcome was certain (the barrier's tick; for a neutral the
-    end of the horizon): nothing after it can change the label, and purging goes by it.
-    y: 1 buy, 0 neutral, -1 sell. net_long, net_short, width: points. horizon_s: seconds.
-    weight: average uniqueness, in (0, 1].
+    event: indices of the ticks at which it was asked. event_ts, end_ts: ns UTC, when it was asked and when its outcome
+    was certain: nothing after end_ts can change the label, and purging goes by it. y: 1 buy, 0 neutral, -1 sell.
+    weight: average uniqueness, in (0, 1], unless somebody gave others.
     """
 
     event: I64
-    entry: I64
-    end: I64
     event_ts: I64
-    entry_ts: I64
     end_ts: I64
     y: I64
-    net_long: F64
-    net_short: F64
-    width: F64
-    horizon_s: F64
     weight: F64
     dropped: dict[str, int]
 
     def __len__(self) -> int:
         return int(self.y.size)
+
+
+@dataclass(frozen=True)
+class Labels(Outcomes):
+    """Outcomes by the triple barrier, in event order.
+
+    entry, end: indices into the ticks; end is the last tick of the trade. entry_ts: ns UTC. end_ts is the barrier's tick;
+    for a neutral the end of the horizon. net_long, net_short, width: points. horizon_s: seconds.
+    """
+
+    entry: I64
+    end: I64
+    entry_ts: I64
+    net_long: F64
+    net_short: F64
+    width: F64
+    horizon_s: F64
 
 
 def label(

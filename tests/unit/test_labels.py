@@ -133,7 +133,7 @@ def assert_equals_oracle(world: World, moments: Moments, costs: Costs = NO_COSTS
 @given(
     seed=st.integers(0, 2**32 - 1),
     costs=st.builds(
-        Costs, st.sampled_from([0.0, 0.013, 0.04]), st.sampled_from([0.0, 0.5, 2.25]), st.sampled_from([0.0, 100.0, 1000.0])
+        Costs, st.sampled_from([0.0, 0.013, 0.037]), st.sampled_from([0.0, 0.5, 2.25]), st.sampled_from([0.0, 100.0, 1000.0])
     ),
     k_vol=st.sampled_from([0.2, 0.5, 1.5]),
     h_max_s=st.sampled_from([5.0, 60.0, 600.0]),
@@ -150,7 +150,7 @@ def test_every_outcome_and_every_reason_is_met() -> None:
 
 
 @pytest.mark.parametrize("every", [False, True])
-@pytest.mark.parametrize("costs", [NO_COSTS, Costs(commission_bp=0.03, slippage=1.5, delay_ms=40.0)])
+@pytest.mark.parametrize("costs", [NO_COSTS, Costs(commission_bp=0.031, slippage=1.5, delay_ms=40.0)])
 def test_skipped_ticks_change_nothing(costs: Costs, every: bool) -> None:
     """Barriers so far away that windows span many blocks of 64 ticks, some of which must not be skipped."""
     world = World(seed=7, n=6000, step_s=0.05, hole_share=0.0002)

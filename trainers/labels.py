@@ -134,19 +134,23 @@ def label_batch(ticks: TickBatch, spread: F64, sigma: F64, events: I64, moments:
     return Labels(**columns, dropped={why: sum(part.dropped[why] for part in parts) for why in parts[0].dropped})
 
 
-@kernel
 def uniqueness(start: I64, end: I64, n: int) -> F64:
     """Average uniqueness of labels that span ticks start..end of n (López de Prado 2018, ch. 4.4).
 
     The mean, over a label's ticks, of 1 / (labels alive at that tick): (m,), in (0, 1].
     """
-    change = np.zeros(n + 1, np.int64)
+    return _uniqueness(start, end, np.zeros(n + 1, np.int64), np.empty(n + 1))
+
+
+@kernel
+def _uniqueness(start: I64, end: I64, change: I64, share: F64) -> F64:
+    """change: zeros; NumPy's own memory for both costs half of what a kernel's does."""
     for k in range(start.size):
         change[start[k]] += 1
         change[end[k] + 1] -= 1
-    share = np.zeros(n + 1)
     alive = 0
-    for i in range(n):
+    share[0] = 0.0
+    for i in range(change.size - 1):
         alive += change[i]
         share[i + 1] = share[i] + 1.0 / max(alive, 1)
     mean = np.empty(start.size)

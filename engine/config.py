@@ -21,6 +21,7 @@ from msgspec import Struct, field
 
 from .errors import UsageError
 from .instruments import Instruments
+from .manifest import KINDS
 
 FILE = "tocsin.toml"
 MAIN = "main"
@@ -100,7 +101,7 @@ class TrainerSection(Struct, frozen=True, forbid_unknown_fields=True):
     preset: str = "lean"
     """lean or seed."""
     moments: str = "cusum"
-    """When the ensemble is asked: cusum or tick."""
+    """When the ensemble is asked: cusum, tick, bar:1m, bar:5m, bar:15m or bar:1h."""
     activate: str = "if-better"
     """What becomes of a new bundle: if-better, manual or always."""
     days: float = 0.0
@@ -258,7 +259,7 @@ def _check(config: Config) -> None:
         (config.lake.quota_gb > 0, "[lake] quota_gb is above 0"),
         (config.trainer.days >= 0, "[trainer] days is 0 (all) or more"),
         (config.trainer.preset in ("lean", "seed"), "[trainer] preset is lean or seed"),
-        (config.trainer.moments in ("cusum", "tick"), "[trainer] moments is cusum or tick"),
+        (config.trainer.moments in KINDS, f"[trainer] moments is one of {', '.join(KINDS)}"),
         (config.trainer.activate in ("if-better", "manual", "always"), "[trainer] activate is if-better, manual or always"),
         (config.trainer.threads >= 0, "[trainer] threads is 0 (all cores) or more"),
         (config.log.deployment.replace("-", "").replace("_", "").isalnum(), "[log] deployment is letters, digits, - and _"),

@@ -48,7 +48,7 @@ def read_ticks(
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
     if not paths:
         raise InputRefused("no_files", "no file given", hint="name one or more Parquet, CSV or NDJSON files")
-    frames = [_normalised(_read(path), path, columns or {}) for path in paths]
+    frames = [_normalised(read_frame(path), path, columns or {}) for path in paths]
     _refuse_two_vendors(paths, frames)
     merged = pl.concat(frames, how="diagonal")
     if not merged.height:
@@ -82,7 +82,7 @@ def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch
 
     scale = np.array([10.0**i.scale for i in table.instruments])[sid]
     size_scale = np.array([10.0**i.size_scale for i in table.instruments])[sid]
-    data = {"sid": sid, "ts": _ns(frame["ts"])}
+    data = {"sid": sid, "ts": nanoseconds(frame["ts"])}
     for name in ("bid", "ask"):
         prices = frame[name].cast(pl.Float64).to_numpy()
         points, exact = to_points(prices, scale)
@@ -100,7 +100,7 @@ def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch
     if "seq" in frame.columns:
         data["seq"] = frame["seq"].cast(pl.Int64).fill_null(NO_SEQ).to_numpy()
     if "ingest" in frame.columns:
-        data["appended"] = _ns(frame["ingest"])
+        data["appended"] = nanoseconds(frame["ingest"])
     _refuse_first(data["ts"] < EARLIEST, data["ts"], "the stamp lies before 1971",
                   "integers are read as ns unless the column map names a unit: --map ts=ts:ms")
     return TickBatch(table.instruments, **data)
@@ -124,7 +124,8 @@ def write_ticks(ticks: TickBatch, path: str | Path) -> None:
     frame.write_parquet(path)
 
 
-def _read(path: Path) -> pl.DataFrame:
+def read_frame(path: Path) -> pl.DataFrame:
+    """A file's columns as they are. Raises InputRefused `file_kind`, `file_missing`, `file_damaged`."""
     import polars as pl
 
     readers: dict[str, Callable[..., pl.DataFrame]] = {
@@ -198,7 +199,8 @@ def _stamps(series: pl.Series, unit: str, path: Path) -> pl.Series:
     raise InputRefused("stamp", f"{path}: {series.name} is {series.dtype}, not a stamp", hint="check --map")
 
 
-def _ns(series: pl.Series) -> np.ndarray:
+def nanoseconds(series: pl.Series) -> np.ndarray:
+    """Datetimes (without a zone: UTC) or integers to ns; 0 for null."""
     import polars as pl
 
     if isinstance(series.dtype, pl.Datetime):

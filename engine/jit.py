@@ -23,7 +23,9 @@ from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KERNEL_SOURCES = ("jit.py", "eventtime.py", "features", "runtimes", "partition", "wire", "../trainers/labels.py")
+_KERNEL_SOURCES = (
+    "jit.py", "eventtime.py", "features", "runtimes", "partition", "wire", "../trainers/costs.py", "../trainers/labels.py",
+)
 
 
 @lru_cache(1)

@@ -25,12 +25,19 @@ class Features(Struct, frozen=True, forbid_unknown_fields=True):
     fingerprint: str
 
 
+BARS = {"bar:1m": 60, "bar:5m": 300, "bar:15m": 900, "bar:1h": 3600}
+"""Seconds of a bar; bars are [start, end), counted from midnight UTC."""
+KINDS = ("cusum", "tick", *BARS)
+"""Of moments."""
+
+
 class Moments(Struct, frozen=True, forbid_unknown_fields=True):
     """When the ensemble is asked, over which horizon, how wide the barrier is.
 
     H = clip((kappa · spread / sigma)², h_min_s, h_max_s); width = max(k_vol · sigma · √H, k_spread · spread);
     `cusum`: asked when the mid has moved by c · max(sigma · √H, spread) since the last time, at least `min_gap_s`
-    later, with a spread of at most `max_spread` times its mean; `tick`: asked at every tick.
+    later, with a spread of at most `max_spread` times its mean; `tick`: asked at every tick; `bar:1m`, `bar:5m`,
+    `bar:15m`, `bar:1h`: asked at the tick that closes a bar, the first at or past its end. A bar without ticks doesn't ask.
     """
 
     kind: str = "cusum"
@@ -84,8 +91,12 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     max_spread: float = 3.0
 
 
-class Training(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the bundle was trained on: event stamps (ns UTC), counts, and a digest of the ticks as admitted."""
+class Training(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the bundle was trained on: event stamps (ns UTC), counts, and a digest of the ticks as admitted.
+
+    labels: the file its labels came from, whose rows the digest covers then. Not there: the triple barrier of `moments`,
+    over the ticks that it is asked at.
+    """
 
     start: int
     end: int
@@ -93,6 +104,7 @@ class Training(Struct, frozen=True, forbid_unknown_fields=True):
     ticks: int
     events: int
     digest: Sha256
+    labels: str = ""
 
 
 class Golden(Struct, frozen=True, forbid_unknown_fields=True):

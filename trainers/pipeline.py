@@ -27,6 +27,7 @@ from engine.types import CLASSES, F32, I64, TickBatch
 from .calibration import fit_calibration
 from .dataset import Dataset, build
 from .fit import PARITY, Fit, Fitted, Rows
+from .label_file import LabelFile
 from .metrics import auc, columns, compare, log_loss, prior, row_losses
 from .splits import Split, audit, purged_split
 from .thresholds import thresholds
@@ -59,16 +60,16 @@ class Trained:
 
 def train(
     ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
-    moments: Moments, progress: Progress, features: FeatureSet, champion: str | None = None,
+    moments: Moments, progress: Progress, features: FeatureSet, champion: str | None = None, labels: LabelFile | None = None,
 ) -> Trained:
     """Ticks to a signed bundle in the registry; any failure leaves the registry as it was.
 
     fits: children started beforehand (`Fit`), one per expert. champion: the version to beat.
-    Raises InputRefused (too few events, bad ticks),
+    labels: learned instead of the triple barrier's. Raises InputRefused (too few events, bad ticks or labels),
     ModelRefused (`parity`), DeviceMissing, TocsinError (`fit_died`, `fit_failed`).
     """
     progress("features and labels", 0, 1)
-    data = build(ticks, moments, features)
+    data = build(ticks, moments, features, labels)
     split = purged_split(data.event_ts, data.end_ts)
     audit(split, data.event_ts, data.end_ts)
     progress("features and labels", 1, 1)
@@ -178,6 +179,6 @@ def _manifest(
     return Manifest(
         FORMAT, "", clock.stamp(), list(CLASSES),
         Features(features.names, features.fingerprint), moments, rules.to_dict(), experts, policy,
-        Training(int(data.event_ts[0]), int(data.end_ts.max()), data.symbols, data.ticks, len(data.y), data.digest),
+        Training(int(data.event_ts[0]), int(data.end_ts.max()), data.symbols, data.ticks, len(data.y), data.digest, data.labels),
         metrics, libraries, golden, {},
     )

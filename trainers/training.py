@@ -25,6 +25,7 @@ from engine.types import TickBatch
 from .experts import chosen, names
 from .experts.devices import cpu_budget, thread_shares
 from .fit import Fit
+from .label_file import LabelFile
 from .pipeline import Progress, Trained, train
 
 if TYPE_CHECKING:
@@ -41,15 +42,16 @@ def start_fits(experts: str, preset: str, config: Config) -> list[Fit]:
 def train_and_decide(
     ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
     moments: Moments, progress: Progress, features: FeatureSet, *, log: Log | None, deployment: str, rule: str, trigger: str,
-    comment: str = "",    tell: Callable[[str], None] = lambda text: None,
+    comment: str = "", tell: Callable[[str], None] = lambda text: None, labels: LabelFile | None = None,
 ) -> tuple[Trained, Decision]:
     """Train, decide by `rule` (if-better, manual, always), activate where it says so, and keep what was decided.
 
-    log: whose engines answer with the bundle, None for the alias only. Raises what `train` and `activate` raise; a
-    bundle that was made and couldn't be activated is kept with the reason.
+    log: whose engines answer with the bundle, None for the alias only. labels: learned instead of the triple barrier's.
+    Raises what `train` and `activate` raise; a bundle that was made and couldn't be activated is kept with the reason.
     """
     start = time.monotonic()
-    trained = train(ticks, registry, private, rules, fits, moments, progress, features, _champion(log, registry))
+    champion = _champion(log, registry)
+    trained = train(ticks, registry, private, rules, fits, moments, progress, features, champion, labels)
     wanted = rule == "always" or (rule == "if-better" and trained.better)
     done: dict[str, Any] = {"activated": False}
     failure: TocsinError | None = None

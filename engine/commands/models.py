@@ -106,6 +106,8 @@ def _show(registry: Registry, name: str) -> tuple[dict[str, Any], Any]:
         ["features", f"{len(manifest.features.names)}, fingerprint {manifest.features.fingerprint}"],
         ["experts", ", ".join(f"{e.name} ({e.runtime}, weight {e.weight:.3g})" for e in manifest.experts)],
         ["trained on", f"{training.events} events of {training.ticks} ticks, {', '.join(training.symbols)}"],
+        ["labels", f"of the file {training.labels}" if training.labels else "triple barrier"],
+        ["asked at", manifest.moments.kind],
         ["from, to", f"{start}, {end}"],
         ["policy", f"buy beyond {manifest.policy.buy:.4g}, sell beyond {manifest.policy.sell:.4g}"],
         ["metrics", ", ".join(f"{key} {value}" for key, value in manifest.metrics.items())],

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ModelRefused
-from ..features.moments import KINDS
 from ..instruments import Instruments
-from ..manifest import Manifest
+from ..manifest import KINDS, Manifest
 from ..runtimes.base import Runtime
 from ..runtimes.ensemble import Ensemble
 from ..runtimes.forest.layout import Forest

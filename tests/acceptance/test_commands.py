@@ -40,6 +40,7 @@ def test_help_of_every_verb_has_an_example(tocsin: Tocsin) -> None:
     (["signals", "--transport", "redis://127.0.0.1:1"], 4), (["train", "--ticks", "missing.parquet"], 3),
     (["train", "--ticks", "x.parquet", "--experts", "nobody"], 2), (["demo", "--duration", "0"], 2),
     (["feed", "sim", "--start", "2024-03-08T12:00:00Z"], 2), (["feed", "sim", "--lively", "--days", "0"], 2),
+    (["train", "--ticks", "x.parquet", "--labels", "missing.parquet"], 3), (["train", "--ticks", "x", "--moments", "bar:2m"], 2),
 ])
 def test_what_can_not_be_done_says_why_and_what_to_do(tocsin: Tocsin, argv: list[str], code: int) -> None:
     assert tocsin(*argv, code=code) == ""
@@ -174,6 +175,23 @@ def test_noise_does_not_become_champion(ours: Tocsin) -> None:
     assert [m["version"] for m in listed] == ["1", "2"]
     assert listed[0]["aliases"] == ["champion"]
     assert ours.json("models", "verify", "2")
+
+
+def test_labels_of_ones_own_are_learned(ours: Tocsin) -> None:
+    import polars as pl
+
+    both = pl.read_parquet(ours.folder / "both.parquet")[::40].unique(["symbol", "ts"])
+    own = both.select("symbol", "ts", end=pl.col("ts") + pl.duration(minutes=3), label=pl.col("bid_size").cast(pl.Int64) % 3 - 1)
+    own.write_parquet(ours.folder / "own.parquet")
+    report = ours.json("train", "--ticks", "both.parquet", "--labels", "own.parquet", "--moments", "bar:5m")
+    assert sum(report["events"].values()) + sum(report["dropped"].values()) <= own.height
+    shown = ours.json("models", "show", report["version"])
+    assert (shown["training"]["labels"], shown["moments"]["kind"]) == ("own.parquet", "bar:5m")
+    jsonschema.validate(
+        json.loads((ours.folder / ".tocsin/registry" / report["version"] / "manifest.json").read_bytes()),
+        json.loads((ROOT / "docs/schemas/manifest.json").read_bytes()),
+    )
+    assert "labels" not in ours.json("models", "show", "1")["training"]
 
 
 def test_features_go_into_a_file(ours: Tocsin) -> None:

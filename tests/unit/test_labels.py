@@ -16,8 +16,8 @@ from engine.errors import InputRefused
 from engine.instruments import Instrument
 from engine.manifest import Moments
 from engine.types import TickBatch
-from trainers.costs import executable, net
-from trainers.labels import LATENCY_NS, Labels, label, label_batch, uniqueness
+from trainers.costs import NO_COSTS, Costs, executable, net
+from trainers.labels import Labels, label, label_batch, uniqueness
 
 SECOND = 1_000_000_000
 QUICK = Moments(h_min_s=5.0, h_max_s=120.0)
@@ -44,13 +44,11 @@ class World:
         self.sigma[: n // 20] = np.nan
         self.events = np.flatnonzero(rng.random(n) < 0.2)
 
-    def label(self, moments: Moments = QUICK, latency_ns: int = LATENCY_NS) -> Labels:
-        return label(
-            self.ts, self.bid, self.ask, self.spread, self.sigma, self.events, moments, latency_ns=latency_ns
-        )
+    def label(self, moments: Moments = QUICK, costs: Costs = NO_COSTS) -> Labels:
+        return label(self.ts, self.bid, self.ask, self.spread, self.sigma, self.events, moments, costs)
 
 
-def oracle(world: World, moments: Moments, latency_ns: int) -> tuple[list[dict[str, float]], dict[str, int]]:
+def oracle(world: World, moments: Moments, costs: Costs) -> tuple[list[dict[str, float]], dict[str, int]]:
     """The rule of labels.py, read off its docstring: one event at a time, one tick at a time."""
     ts, bid, ask = world.ts.tolist(), world.bid.tolist(), world.ask.tolist()
     spread, sigma = world.spread.tolist(), world.sigma.tolist()
@@ -62,6 +60,13 @@ def oracle(world: World, moments: Moments, latency_ns: int) -> tuple[list[dict[s
         mid, apart = (bid[i] + ask[i]) / 2, max(ask[i] - bid[i], spread[i])
         return mid - apart / 2, mid + apart / 2
 
+    def nets(entry: int, end: int) -> tuple[float, float]:
+        (in_bid, in_ask), (out_bid, out_ask) = quote(entry), quote(end)
+        long, short = 2 * costs.slippage, 2 * costs.slippage
+        long += costs.commission_bp / 1e4 * (in_ask + out_bid)
+        short += costs.commission_bp / 1e4 * (in_bid + out_ask)
+        return out_bid - in_ask - long, in_bid - out_ask - short
+
     for e in world.events.tolist():
         if math.isnan(sigma[e]):
             dropped["warmup"] += 1
@@ -69,7 +74,7 @@ def oracle(world: World, moments: Moments, latency_ns: int) -> tuple[list[dict[s
         horizon = min(max((moments.kappa * spread[e] / sigma[e]) ** 2, moments.h_min_s), moments.h_max_s)
         width = max(moments.k_vol * sigma[e] * math.sqrt(horizon), moments.k_spread * spread[e])
         entry = e + 1
-        while entry < n and ts[entry] < ts[e] + latency_ns:
+        while entry < n and ts[entry] < ts[e] + round(costs.delay_ms * 1e6):
             entry += 1
         if entry == n:
             dropped["end_of_data"] += 1
@@ -78,7 +83,6 @@ def oracle(world: World, moments: Moments, latency_ns: int) -> tuple[list[dict[s
             dropped["no_entry"] += 1
             continue
         until = ts[entry] + round(horizon * 1e9)
-        in_bid, in_ask = quote(entry)
         outcome = None
         j = entry
         while outcome is None:
@@ -94,42 +98,49 @@ def oracle(world: World, moments: Moments, latency_ns: int) -> tuple[list[dict[s
                 outcome = (0, j, until)
             else:
                 j += 1
-                out_bid, out_ask = quote(j)
-                if out_bid - in_ask >= width:
+                long, short = nets(entry, j)
+                if long >= width:
                     outcome = (1, j, ts[j])
-                elif in_bid - out_ask >= width:
+                elif short >= width:
                     outcome = (-1, j, ts[j])
         if outcome is not None:
             y, end, end_ts = outcome
-            out_bid, out_ask = quote(end)
+            long, short = nets(entry, end)
             rows.append({
                 "event": e, "entry": entry, "end": end, "event_ts": ts[e], "entry_ts": ts[entry], "end_ts": end_ts,
-                "y": y, "net_long": out_bid - in_ask, "net_short": in_bid - out_ask, "width": width,
+                "y": y, "net_long": long, "net_short": short, "width": width,
                 "horizon_s": horizon,
             })
     return rows, dropped
 
 
-def assert_equals_oracle(world: World, moments: Moments, latency_ns: int = LATENCY_NS) -> Labels:
-    labels = world.label(moments, latency_ns)
-    rows, dropped = oracle(world, moments, latency_ns)
+def assert_equals_oracle(world: World, moments: Moments, costs: Costs = NO_COSTS) -> Labels:
+    """To the bit; but for nets after a commission, which the oracle adds up in another order."""
+    labels = world.label(moments, costs)
+    rows, dropped = oracle(world, moments, costs)
     assert labels.dropped == dropped
     for field in fields(Labels):
         if field.name not in ("weight", "dropped"):
-            assert getattr(labels, field.name).tolist() == [row[field.name] for row in rows], field.name
+            got, expected = getattr(labels, field.name).tolist(), [row[field.name] for row in rows]
+            if costs.commission_bp and field.name.startswith("net"):
+                assert got == pytest.approx(expected, abs=1e-6)
+            else:
+                assert got == expected, field.name
     return labels
 
 
 @settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    latency_ns=st.sampled_from([0, LATENCY_NS, SECOND]),
+    costs=st.builds(
+        Costs, st.sampled_from([0.0, 0.013, 0.037]), st.sampled_from([0.0, 0.5, 2.25]), st.sampled_from([0.0, 100.0, 1000.0])
+    ),
     k_vol=st.sampled_from([0.2, 0.5, 1.5]),
     h_max_s=st.sampled_from([5.0, 60.0, 600.0]),
 )
-def test_equals_the_oracle(seed: int, latency_ns: int, k_vol: float, h_max_s: float) -> None:
+def test_equals_the_oracle(seed: int, costs: Costs, k_vol: float, h_max_s: float) -> None:
     world = World(seed, n=400)
-    assert_equals_oracle(world, Moments(h_min_s=1.0, h_max_s=h_max_s, k_vol=k_vol), latency_ns)
+    assert_equals_oracle(world, Moments(h_min_s=1.0, h_max_s=h_max_s, k_vol=k_vol), costs)
 
 
 def test_every_outcome_and_every_reason_is_met() -> None:
@@ -138,10 +149,14 @@ def test_every_outcome_and_every_reason_is_met() -> None:
     assert all(labels.dropped[why] > 0 for why in ("warmup", "no_entry", "hole", "end_of_data"))
 
 
-def test_skipped_blocks_change_nothing() -> None:
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("costs", [NO_COSTS, Costs(commission_bp=0.031, slippage=1.5, delay_ms=40.0)])
+def test_skipped_ticks_change_nothing(costs: Costs, every: bool) -> None:
     """Barriers so far away that windows span many blocks of 64 ticks, some of which must not be skipped."""
     world = World(seed=7, n=6000, step_s=0.05, hole_share=0.0002)
-    labels = assert_equals_oracle(world, Moments(h_min_s=5.0, h_max_s=200.0, k_vol=2.0, k_spread=8.0))
+    if every:
+        world.events = np.arange(6000)
+    labels = assert_equals_oracle(world, Moments(h_min_s=5.0, h_max_s=200.0, k_vol=2.0, k_spread=8.0), costs)
     span = labels.end - labels.entry
     assert (span > 10 * 64).sum() > 100
     assert {-1, 1} <= set(labels.y[span > 10 * 64].tolist())
@@ -151,7 +166,7 @@ def test_at_most_fifty_thousand_ticks() -> None:
     world = World(seed=3, n=60_000, step_s=0.005, hole_share=0.0)
     world.bid[:], world.ask[:] = 1_000_000, 1_000_004
     world.events = np.array([3500, 9000, 9998, 9999, 15_000])
-    labels = assert_equals_oracle(world, Moments(h_max_s=3600.0, h_min_s=3600.0), latency_ns=0)
+    labels = assert_equals_oracle(world, Moments(h_max_s=3600.0, h_min_s=3600.0), Costs(delay_ms=0.0))
     assert (labels.end - labels.entry).tolist() == [50_000] * 3    # 9998 just has enough ticks after its entry
     assert labels.dropped["end_of_data"] == 2
 
@@ -185,6 +200,23 @@ def test_locked_and_crossed_quotes_dont_trade_free() -> None:
     long, short = net(bid[:1], ask[:1], bid[1:2], ask[1:2])
     assert (long.tolist(), short.tolist()) == ([-12.0], [-2.0])
     assert (np.add(*net(bid, ask, bid, ask)) < 0).all()
+
+
+def test_costs_are_paid_at_entry_and_at_exit() -> None:
+    """Bought at 10,010, sold at 10,300, 1.5 points lost each time, 0.25 bp of each price; and the mirror."""
+    bid, ask = executable(np.array([10_000, 10_300]), np.array([10_010, 10_310]), np.full(2, 4.0), Costs(0.25, 1.5))
+    long, short = net(bid[0], ask[0], bid[1], ask[1])
+    assert long == pytest.approx(290 - 3 - 0.25e-4 * (10_010 + 10_300), abs=1e-9)
+    assert short == pytest.approx(-310 - 3 - 0.25e-4 * (10_000 + 10_310), abs=1e-9)
+
+
+def test_a_side_nets_the_width_after_costs() -> None:
+    """Two points of slippage a way: a long that nets 4 must find the bid 4 points higher than without."""
+    ts, bid = SECOND * np.arange(9), np.array([100, 100, 107, 108, 110, 111, 112, 112, 100])
+    columns = (ts, bid, bid + 4, np.full(9, 4.0), np.full(9, 1.0), np.array([0]), Moments(k_vol=0.0, k_spread=1.0))
+    assert [label(*columns, Costs(slippage=s)).end.tolist() for s in (0.0, 1.0, 2.0)] == [[3], [4], [6]]
+    assert label(*columns, Costs(slippage=2.0)).net_long.tolist() == [4.0]
+    assert label(*columns, Costs(slippage=2.0)).net_short.tolist() == [-20.0]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -278,6 +310,31 @@ def test_several_symbols_are_labelled_as_each_alone() -> None:
     assert keys == sorted(keys)
 
 
+def test_each_symbol_pays_its_own_costs() -> None:
+    worlds, batch, column, rows = interleaved()
+    dear = Instrument("EURUSD", commission_bp=0.02, slippage=1.0, delay_ms=900.0)
+    batch.instruments = [dear, *batch.instruments[1:]]
+    events = np.sort(np.concatenate([rows[s][w.events] for s, w in enumerate(worlds)]))
+    labels = label_batch(batch, column["spread"], column["sigma"], events, QUICK)
+    alone = [worlds[0].label(QUICK, Costs(0.02, 1.0, 900.0)), worlds[1].label(), worlds[2].label()]
+    assert alone[0].net_long.tolist() != worlds[0].label().net_long.tolist()
+    for s, one in enumerate(alone):
+        mine = batch.sid[labels.event] == s
+        for name in ("entry_ts", "end_ts", "y", "net_long", "net_short"):
+            assert np.array_equal(getattr(labels, name)[mine], getattr(one, name))
+
+
+def test_one_symbol_pays_its_costs() -> None:
+    world = World(seed=21)
+    dear = Instrument("AUDUSD", commission_bp=0.02, slippage=1.0, delay_ms=900.0)
+    batch = TickBatch([Instrument("UNSEEN"), dear], sid=np.ones(world.ts.size, np.int64),
+                      ts=world.ts, bid=world.bid, ask=world.ask)
+    labels = label_batch(batch, world.spread, world.sigma, world.events, QUICK)
+    alone = world.label(QUICK, Costs(0.02, 1.0, 900.0))
+    for name in ("event", "entry_ts", "end_ts", "y", "net_long", "net_short"):
+        assert np.array_equal(getattr(labels, name), getattr(alone, name))
+
+
 def test_equal_stamps_are_ordered_by_symbol() -> None:
     ts = np.repeat(SECOND * np.arange(4000), 2)
     batch = TickBatch(
@@ -328,7 +385,7 @@ def test_read_only_and_sliced_columns_give_the_same() -> None:
     """What a frame or a view hands over compiles no second kernel and gives the same labels."""
     world = World(seed=9)
     expected = world.label()
-    for column in ("ts", "bid", "ask", "events"):
+    for column in ("ts", "bid", "ask", "spread", "sigma", "events"):
         doubled = np.repeat(getattr(world, column), 2)
         view = doubled[::2]
         view.flags.writeable = False

@@ -418,7 +418,7 @@ def test_features_must_be_those_of_the_training() -> None:
 
 def test_moments_must_be_known() -> None:
     with pytest.raises(ModelRefused, match="bar:1m") as refused:
-        check_features(msgspec.structs.replace(manifest(), moments=Moments(kind="bar:1m")), "0123456789abcdef")
+        check_features(msgspec.structs.replace(manifest(), moments=Moments(kind="bar:2m")), "0123456789abcdef")
     assert refused.value.code == "moments_unknown"
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import Config
 from engine.errors import UsageError
+from engine.manifest import KINDS, Moments
 from engine.terminal import answer_json, note
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--activate", choices=("if-better", "manual", "always"), default="if-better",
                         help="make it champion (and, with --transport, have the log's engines answer with it) only if it "
                         "beats the prior and the champion on unseen events (default), never, or always")
-    parser.add_argument("--moments", choices=("cusum", "tick"), default="cusum", help="when the ensemble is asked")
+    parser.add_argument("--moments", choices=KINDS, default="cusum", help="when the ensemble is asked: the price has moved "
+                        "(cusum, default), at every tick, when a bar closes")
+    parser.add_argument("--labels", metavar="FILE", help="learn the labels of a Parquet file (symbol, ts, end, label -1, 0 or 1, "
+                        "optional weight) instead of the triple barrier's")
     parser.add_argument("--map", metavar="A=B,…", help="columns of the files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
     parser.add_argument("--comment", default="", help="why, kept with the activation")
 
@@ -35,13 +40,13 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from engine.arguments import column_map
     from engine.features import FeatureSet
     from engine.files import read_ticks
-    from engine.manifest import Moments
     from engine.registry import signing
     from engine.registry.controls import read_controls
     from engine.registry.settings import check_file, counted_now
     from engine.registry.store import Registry
     from engine.transports import open_log
 
+    from ..label_file import read_labels
     from ..progress import Bars
     from ..sources import ticks_of_log
     from ..training import start_fits, train_and_decide
@@ -50,6 +55,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
         raise UsageError("train_source", "nothing to train on", hint="name files (--ticks) or a log (--transport)")
     if args.ticks is None and args.map:
         raise UsageError("train_source", "--map is about files", hint="name them: --ticks FILE")
+    labels = read_labels(Path(args.labels)) if args.labels else None
     fits = start_fits(args.experts, args.preset, config)
     with ExitStack() as stack:
         for fit in fits:
@@ -72,13 +78,13 @@ def run(args: argparse.Namespace, config: Config) -> int:
             trained, decision = train_and_decide(
                 ticks, registry, private, rules, fits, Moments(kind=args.moments), bars.show,
                 FeatureSet.of(config.features), log=log, deployment=config.log.deployment, rule=args.activate,
-                trigger="command", comment=args.comment, tell=note,
+                trigger="command", comment=args.comment, tell=note, labels=labels,
             )
     report = {"version": trained.version, **decision_dict(decision), **trained.metrics}
     if args.json:
         answer_json(report)
     else:
-        note(in_words(trained, decision.activated))
+        note(in_words(trained, decision.activated, args.labels))
     return 0
 
 
@@ -100,7 +106,7 @@ def keys(config: Config) -> Any:
     return private
 
 
-def in_words(trained: Trained, activated: bool) -> str:
+def in_words(trained: Trained, activated: bool, labels: str | None) -> str:
     m = trained.metrics
     from ..training import verdict
 
@@ -113,6 +119,8 @@ def in_words(trained: Trained, activated: bool) -> str:
     ]
     if m["refused"]:
         lines.append(f"  refused ticks: {', '.join(f'{count:,} {code}' for code, count in m['refused'].items())}")
+    if labels and any(m["dropped"].values()):
+        lines.append(f"  labels left out: {', '.join(f'{count:,} {why}' for why, count in m['dropped'].items() if count)}")
     if m["against_champion"]:
         lines.append(f"  {verdict(m['against_champion'], 'champion ' + m['against_champion']['champion'])}")
     lines.append("  it is champion now" if activated else

@@ -13,7 +13,7 @@ from ...jit import subkernel
 from ...manifest import Moments
 from ...types import F32, F64, I64
 from ..detmath import LN2, det_exp
-from ..moments import horizon_width
+from ..moments import barrier
 from ..spec import MID, QUOTES, Column, Family, Tick
 
 HALF_LIFE_S = 900.0
@@ -90,5 +90,5 @@ def _gone(x: float) -> float:
 def step(tick: Tick, out: F32, column: int) -> None:
     out[column] = 2e4 * tick.sigma / tick.mid2
     out[column + 1] = tick.usual * tick.per_sigma
-    horizon, width = horizon_width(tick.usual, tick.sigma, _KAPPA, _H_MIN, _H_MAX, _K_VOL, _K_SPREAD)
-    out[column + 2] = width / (tick.sigma * np.sqrt(horizon))
+    _, width, root = barrier(tick.usual, tick.sigma, _KAPPA, _H_MIN, _H_MAX, _K_VOL, _K_SPREAD)
+    out[column + 2] = width * tick.per_sigma / root

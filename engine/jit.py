@@ -19,7 +19,7 @@ import numba
 from llvmlite import ir
 from numba import njit
 from numba.core import caching, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, is_jitted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,6 +89,16 @@ def entry(function: Callable[..., int], arguments: int) -> Callable[..., int]:
     dispatcher = njit(error_model="numpy")(function)
     dispatcher._cache = _Cache(function)
     return dispatcher.compile((types.int64,) * arguments)  # type: ignore[no-any-return]
+
+
+def around(function: F) -> F:
+    """Compile what calls a stranger's compiled function: in each process anew, since numba caches no such thing."""
+    return njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def is_compiled(function: object) -> bool:
+    """Whether numba compiles it."""
+    return bool(is_jitted(function))
 
 
 def subkernel(function: F) -> F:

@@ -6,8 +6,8 @@ short is its mirror. Buy (1): the long nets `width` before the short does; sell 
 width follow from the spread and volatility known at the event, so one set of `Moments` fits every symbol.
 
 Only what was certainly seen is labelled. An event is dropped, and counted, where
-`warmup`: its volatility isn't known; `no_entry`: no quote came within 10 s to trade on; `hole`: more than 10 minutes
-without a tick came before the outcome; `end_of_data`: the ticks ended before the outcome.
+`warmup`: its volatility isn't known; `no_entry`: no quote came within 10 s after the delay to trade on; `hole`: more
+than 10 minutes without a tick came before the outcome; `end_of_data`: the ticks ended before the outcome.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _first_touch(
         if i == n:
             fates[END_OF_DATA] += 1
             continue
-        if ts[i] - ts[event] > ENTRY_WITHIN_NS:
+        if ts[i] - ts[event] > delay + ENTRY_WITHIN_NS:
             fates[NO_ENTRY] += 1
             continue
         entry_bid, entry_ask = net_bid[i], net_ask[i]

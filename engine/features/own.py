@@ -28,10 +28,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from numba import njit
-from numba.extending import is_jitted
-
 from ..errors import UsageError
+from ..jit import around, is_compiled
 from ..types import F32, F64, I64
 from .spec import Family
 
@@ -78,7 +76,7 @@ def load(name: str) -> Own:
                          hint="a family has one or more columns of different names, and 0 or more words")
     file = Path(module.__file__ or "")
     digest = hashlib.sha256(file.read_bytes() if file.is_file() else repr(family).encode()).hexdigest()
-    compiled = is_jitted(step)
+    compiled = is_compiled(step)
     return Own(family, compiled, digest, _compiled(step) if compiled else _plain(step, family.name))
 
 
@@ -116,7 +114,7 @@ def _from_file(path: Path) -> ModuleType:
 
 def _compiled(step: Any) -> Callable[..., None]:
     """The fast path: the loop around the family's step, compiled at the first call."""
-    @njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    @around
     def run(
         sid: I64, ts: I64, bid: I64, ask: I64, bid_size: I64, ask_size: I64, spread: F64, sigma: F64,
         ints: I64, floats: F64, at: int, words: int, out: F32, column: int, columns: int,
@@ -127,7 +125,7 @@ def _compiled(step: Any) -> Callable[..., None]:
                 Seen(ts[i], bid[i], ask[i], bid_size[i], ask_size[i], spread[i], sigma[i]), out[i, column:column + columns],
             )
 
-    return run  # type: ignore[no-any-return]
+    return run
 
 
 def _plain(step: Callable[..., Any], name: str) -> Callable[..., None]:

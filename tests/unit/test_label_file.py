@@ -104,13 +104,13 @@ def test_ticks_after_a_labels_stamp_change_none_of_its_row(tmp_path: Path) -> No
     """The features it is learned from, bit for bit; a label at the changed tick itself shows that it would be seen."""
     columns = made_labels()
     given = written(tmp_path, columns)
-    before = build(TICKS, Moments(), given)
+    before = build(TICKS, Moments(), FeatureSet.default(), given)
     t = int(before.event_ts[before.event_ts.size // 2])
     changed = TICKS[np.arange(len(TICKS))]
     later = changed.ts > t
     changed.bid[later] += 700
     changed.ask[later] += 705
-    after = build(changed, Moments(), given)
+    after = build(changed, Moments(), FeatureSet.default(), given)
     a, b = before.event_ts <= t, after.event_ts <= t
     assert before.matrix[a].tobytes() == after.matrix[b].tobytes()
     assert before.matrix[~a].tobytes() != after.matrix[~b].tobytes()
@@ -118,18 +118,18 @@ def test_ticks_after_a_labels_stamp_change_none_of_its_row(tmp_path: Path) -> No
 
 def test_the_dataset_is_the_files_and_its_digest_covers_it(tmp_path: Path) -> None:
     columns = made_labels()
-    data = build(TICKS, Moments(), written(tmp_path, columns))
+    data = build(TICKS, Moments(), FeatureSet.default(), written(tmp_path, columns))
     joined = join(written(tmp_path, columns), TAKEN, READY)
     assert data.matrix.tobytes() == ROWS.matrix[joined.event].tobytes()
     assert (data.labels, data.dropped) == ("own.parquet", joined.dropped)
-    digests = {data.digest, build(TICKS, Moments()).digest}
+    digests = {data.digest, build(TICKS, Moments(), FeatureSet.default()).digest}
     flipped = columns["label"].copy()
     flipped[200] = -1 if flipped[200] != -1 else 1
     for other in ({"label": flipped}, {"end": columns["end"] + 1}, {"weight": np.ones(len(flipped))}):
-        digests.add(build(TICKS, Moments(), written(tmp_path, columns | other)).digest)
+        digests.add(build(TICKS, Moments(), FeatureSet.default(), written(tmp_path, columns | other)).digest)
     assert len(digests) == 5
-    assert build(TICKS, Moments(), written(tmp_path, columns)).digest == data.digest
-    assert build(TICKS, Moments()).labels == ""
+    assert build(TICKS, Moments(), FeatureSet.default(), written(tmp_path, columns)).digest == data.digest
+    assert build(TICKS, Moments(), FeatureSet.default()).labels == ""
 
 
 def spoilt(columns: dict[str, Any], name: str, row: int, value: Any) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_labels_without_a_row_are_no_training(tmp_path: Path) -> None:
     columns = made_labels() | {}
     columns["ts"] = columns["ts"] - 10**15
     with pytest.raises(InputRefused) as refused:
-        build(TICKS, Moments(), written(tmp_path, columns))
+        build(TICKS, Moments(), FeatureSet.default(), written(tmp_path, columns))
     assert refused.value.code == "no_events"
     assert "no_tick" in str(refused.value)
 
@@ -198,13 +198,13 @@ def test_a_bundle_learns_them_and_says_so(tmp_path: Path) -> None:
     try:
         trained = train(
             ticks, registry, signing.load_private(tmp_path / "keys/private.pem"), Instruments(), [fit],
-            Moments(kind="bar:1m"), lambda *stage: None, labels=given,
+            Moments(kind="bar:1m"), lambda *stage: None, FeatureSet.default(), labels=given,
         )
     finally:
         fit.stop()
     manifest = registry.read(trained.version).manifest
     assert manifest.training.labels == "own.parquet"
-    assert manifest.training.events == len(build(ticks, Moments(), given).y)
+    assert manifest.training.events == len(build(ticks, Moments(), FeatureSet.default(), given).y)
     assert manifest.moments.kind == "bar:1m"               # when the engine asks, whatever the labels were of
     assert trained.metrics["auc"]["direction"] > 0.8
     assert trained.better

@@ -18,7 +18,7 @@ SEED ?= 1
 # pip would compile every module of every package, for 10 s. Python itself compiles the few it imports, if it may.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos check schemas pins clean
+.PHONY: help demo test chaos parity check schemas pins clean
 
 help:                           ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
@@ -31,6 +31,9 @@ test: .venv/test.stamp          ## the tests: unit, contract, integration, accep
 
 chaos: .venv/test.stamp         ## kill everything at some 60 moments that SEED=1 gives, and prove that nothing was lost: 8 minutes
 	$(BIN)/python -m tests.chaos $(SEED)
+
+parity: .venv/test.stamp        ## 5 million real ticks in every cutting, order and process: the same bits each time: 6 minutes
+	$(BIN)/python -m tests.parity 5000000
 
 check: .venv/dev.stamp          ## style, types, floors, published schemas, nothing of this machine in the files
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "signals": ("engine.commands.signals", "what was published"),
     "models": ("engine.commands.models", "the registry: list, show, verify, activate, keygen"),
     "settings": ("engine.commands.settings", "rules the log lays over its bundle: show, set"),
-    "features": ("engine.commands.features", "what the engine knows of a tick: list, compute"),
+    "features": ("engine.commands.features", "what the engine knows of a tick: list, compute, check"),
     "bench": ("trainers.commands.bench", "how fast it is here, beside what it is held against"),
     "lake": ("trainers.commands.lake", "what is recorded of the log: list"),
     "log": ("engine.commands.log", "make a log on a server of yours; what a log is; who needs it"),

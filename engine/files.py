@@ -161,7 +161,7 @@ def _normalised(frame: pl.DataFrame, path: Path, columns: Mapping[str, str]) -> 
         series = frame[source]
         if name in ("ts", "ingest"):
             try:
-                series = _stamps(series, unit or "ns", path)
+                series = stamps(series, unit or "ns", path)
             except pl.exceptions.PolarsError:
                 raise InputRefused("stamp", f"{path}: {source} holds what is no stamp",
                                    hint="integers need a unit that fits: --map ts=ts:ms") from None
@@ -180,7 +180,7 @@ def _normalised(frame: pl.DataFrame, path: Path, columns: Mapping[str, str]) -> 
         raise InputRefused("columns", f"{path}: {str(error).splitlines()[0]}", hint="check the columns' types") from None
 
 
-def _stamps(series: pl.Series, unit: str, path: Path) -> pl.Series:
+def stamps(series: pl.Series, unit: str, path: Path) -> pl.Series:
     import polars as pl
 
     if unit not in _UNITS:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bars import LENGTHS
 from ..config import FeaturesSection
 from ..errors import UsageError
 from ..eventtime import EventTime
@@ -23,7 +24,7 @@ from . import kernel, moments
 from .families import calendar, indicators
 from .own import load
 from .spec import Column, Family
-from .state import FeatureState, State, TimeFeatureState
+from .state import BarState, FeatureState, State, TimeFeatureState, told_by_bars
 from .stream import Stream, as_batch
 
 if TYPE_CHECKING:
@@ -68,7 +69,22 @@ class FeatureSet:
     @classmethod
     def of(cls, section: FeaturesSection) -> FeatureSet:
         """As [features] says. Raises as `default` does."""
-        return cls.default(_listed(section.timeframes), _listed(section.families))
+        return cls.default(listed(section.timeframes), listed(section.families))
+
+    @classmethod
+    def for_bars(
+        cls, length: str, timeframes: Sequence[str] = indicators.USUAL, quotes: bool = True
+    ) -> FeatureSet:
+        """What bars of this length tell (engine/bars.py), one row per bar; of the default set all that needs no ticks.
+
+        quotes: whether the bars have bid and ask. Raises UsageError `bar_length`, `timeframes`.
+        """
+        if length not in LENGTHS:
+            raise UsageError("bar_length", f"bars of {length}", hint=f"lengths are {', '.join(LENGTHS)}")
+        usual = cls.default([name for name in timeframes if indicators.TIMEFRAMES.get(name, 1) >= LENGTHS[length]])
+        kept = [k for k, column in enumerate(usual.columns) if told_by_bars(column, length, quotes)]
+        families = (Family("bars_of_" + length, 1, 0, tuple(usual.columns[k] for k in kept)),)
+        return cls(families, lambda: BarState(usual.state(), kept), (usual.fingerprint, quotes), "bars:" + length)
 
     @classmethod
     def time_features(cls, clock: str = "1m") -> FeatureSet:
@@ -86,14 +102,18 @@ class FeatureSet:
         return self.stream().update(ticks)
 
     def frame(self, ticks: TickBatch | pl.DataFrame) -> pl.DataFrame:
-        """The same with `symbol`, `ts` (ns UTC) and `row` (0-based number of the tick in the input), to join on."""
+        """The same with `symbol`, `ts` (ns UTC; a bar's end) and `row` (0-based number of the tick or bar), to join on."""
         import polars as pl
 
         batch = as_batch(ticks)
         taken = np.flatnonzero(EventTime().admit(batch) == 0)
         matrix = self.state().update(batch[taken]).matrix
+        rows = taken
+        if self.clock.startswith("bars:"):
+            taken = taken[batch.bid[taken] == 0]
+            rows = batch.minor[taken]
         head = pl.DataFrame({
-            "symbol": pl.Series(batch.symbols, dtype=pl.String).gather(batch.sid[taken]), "ts": batch.ts[taken], "row": taken,
+            "symbol": pl.Series(batch.symbols, dtype=pl.String).gather(batch.sid[taken]), "ts": batch.ts[taken], "row": rows,
         }).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC")))
         return head.hstack(pl.DataFrame(matrix, schema=self.names))
 
@@ -108,7 +128,7 @@ class FeatureSet:
         return stream
 
 
-def _listed(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

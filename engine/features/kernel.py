@@ -85,23 +85,29 @@ def step(
     ts: int, bid: int, ask: int, bid_size: int, ask_size: int, clocks: Clocks, lengths: Lengths,
     state: I64, real: F64, out: F32,
 ) -> tuple[float, float, int]:
-    """One tick of one symbol. Its first one is taken as if it had stood there before."""
+    """One tick of one symbol, or a watermark (bid 0): time passes to ts without a quote. A symbol's first tick is taken as if
+    it had stood there before.
+    """
+    quoted = bid > 0
+    if not quoted:
+        bid, ask, bid_size, ask_size = quote.last(state, _QUOTE)
     mid2, gap = bid + ask, ask - bid
     bid_size, ask_size = min(bid_size, quote.LARGEST_SIZE), min(ask_size, quote.LARGEST_SIZE)
     if state[_QUOTE + quote.COUNT] == 0:
         quote.begin(state, _QUOTE, ts, bid, ask, bid_size, ask_size)
         panes.begin(state, real, _PANES, ts, mid2)
-        bars.begin(state, _BARS, ts, mid2)
+        bars.begin(state, _BARS, ts)
         time_features.begin(real, _TIME)
         sigma.begin(state, real, _SIGMA, ts, mid2, gap)
         spread.begin(state, _SPREAD)
-        indicators.begin(state, real, _INDICATORS, lengths, ts)
+        indicators.begin(state, real, _INDICATORS, lengths)
 
     # time passes
     if panes.roll(state, real, _PANES, ts, state[_QUOTE + quote.MID2], mid2):
         spread.sample(state, _SPREAD, state[_QUOTE + quote.ASK] - state[_QUOTE + quote.BID])
         if bars.is_over(state, _BARS, ts):
             bar = bars.closed(state, _BARS)
+            bars.begin(state, _BARS, ts)
             time_features.add_close(state, real, _TIME, float(bar.close))
             indicators.take(state, real, _INDICATORS, lengths, bar, ts)
             state[_QUOTE + quote.BARS] += 1
@@ -110,15 +116,20 @@ def step(
     # the tick is taken
     previous, move = state[_QUOTE + quote.TS], mid2 - state[_QUOTE + quote.MID2]
     sign = 1 if move > 0 else -1 if move < 0 else state[_QUOTE + quote.SIGN]
-    usual, now, per_sigma = sigma.measure(state, real, _SIGMA, ts, previous, state[_QUOTE + quote.COUNT], mid2, gap)
+    flowed = quote.flow(state, _QUOTE, bid, ask, bid_size, ask_size)
+    if quoted:
+        usual, now, per_sigma = sigma.measure(state, real, _SIGMA, ts, previous, state[_QUOTE + quote.COUNT], mid2, gap)
+    else:
+        usual, now, per_sigma = sigma.known(real, _SIGMA)
     tick = Tick(
-        ts, bid, ask, bid_size, ask_size, mid2, gap, previous, move, sign,
-        quote.flow(state, _QUOTE, bid, ask, bid_size, ask_size), ts - state[_QUOTE + quote.SINCE], usual, now, per_sigma,
+        ts, bid, ask, bid_size, ask_size, mid2, gap, previous, move, sign, flowed, ts - state[_QUOTE + quote.SINCE],
+        usual, now, per_sigma,
     )
-    panes.take(state, _PANES, tick)
-    recent.take(state, _RECENT, ts, mid2)
-    bars.take(state, _BARS, ts, mid2)
-    quote.end(state, _QUOTE, ts, bid, ask, bid_size, ask_size, sign)
+    if quoted:
+        panes.take(state, _PANES, tick)
+        recent.take(state, _RECENT, ts, mid2)
+        bars.take(state, _BARS, ts, mid2)
+        quote.end(state, _QUOTE, ts, bid, ask, bid_size, ask_size, sign)
 
     # what is known of it
     last = panes.windows(state, real, _PANES, mid2)
@@ -152,7 +163,7 @@ def update_time(sid: I64, ts: I64, bid: I64, ask: I64, units: F64, every_tick: b
         mid2 = bid[i] + ask[i]
         if state[_STARTED] == 0:
             state[_STARTED] = 1
-            bars.begin(state, 0, ts[i], mid2)
+            bars.begin(state, 0, ts[i])
             time_features.begin(real, _RAW)
         if every_tick:
             time_features.add_close(state, real, _RAW, float(mid2))

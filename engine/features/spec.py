@@ -20,6 +20,8 @@ class Column(NamedTuple):
     """When its value is computed anew; what a tick pays is that, or a copy."""
     source: str
     needs: str = TICKS
+    bar: str = ""
+    """Length of the closed bars it's computed of."""
     awaited: bool = True
     """Whether decisions wait until it is known. Slow columns don't: experts learn and meet them as NaN."""
 

@@ -6,12 +6,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ..bars import LENGTHS
 from ..state import SymbolRows
 from ..types import F32, F64, I64, TickBatch
 from . import kernel
 from .families.calendar import tables
 from .families.indicators import TIMEFRAMES
 from .own import Own
+from .spec import MID, QUOTES, Column
 
 
 class Rows(NamedTuple):
@@ -60,6 +62,28 @@ class FeatureState:
             own.run(*quotes, rows.spread, rows.sigma, self.rows.ints, self.rows.floats, word, words, rows.matrix, column, columns)
             word, column = word + words, column + columns
         return rows
+
+
+class BarState:
+    """Of the columns that bars tell: rows at their ends only."""
+
+    def __init__(self, state: State, kept: list[int]) -> None:
+        self._state = state
+        self._kept = kept
+        self.rows = state.rows
+
+    def update(self, ticks: TickBatch) -> Rows:
+        rows = self._state.update(ticks)
+        ends = ticks.bid == 0
+        matrix = np.ascontiguousarray(rows.matrix[ends][:, self._kept])
+        return Rows(matrix, rows.spread[ends], rows.sigma[ends], rows.status[ends])
+
+
+def told_by_bars(column: Column, length: str, quotes: bool) -> bool:
+    """Whether a column means on bars of this length what it means on ticks."""
+    if column.needs not in ((MID, QUOTES) if quotes else (MID,)):
+        return False
+    return not column.bar or TIMEFRAMES[column.bar] >= LENGTHS[length]
 
 
 class TimeFeatureState:

@@ -45,11 +45,16 @@ class Stream:
 
     def symbol(self, name: str) -> int:
         """The number by which `tick` knows a symbol. Raises InputRefused `symbol` if the instruments don't name it."""
-        known = len(self._symbols)
-        sid = self._symbols.sid(name) if self._rules else self._symbols.adopt(Instrument(name))
-        if sid < 0:
+        instrument = (self._rules or Instruments()).get(name)
+        if instrument is None:
             raise InputRefused("symbol", f"symbol {name!r} isn't in the instruments, and the list is closed",
                                hint="add it to the instruments")
+        return self.adopt(instrument)
+
+    def adopt(self, instrument: Instrument) -> int:
+        """The same for a symbol that comes with its instrument. Raises InputRefused `instrument_changed`."""
+        known = len(self._symbols)
+        sid = self._symbols.adopt(instrument)
         if len(self._symbols) > known:
             self._single = None
         return sid

@@ -1,6 +1,7 @@
 """Minute bars of the mid: a bar is [start, end), closed by the first tick past its end; a minute without ticks makes none.
 
-No columns of its own. Longer bars are made of these when they close.
+No columns of its own. Longer bars are made of these when they close. Where a bar was closed before the next tick came (by
+a watermark), the open one is empty until then.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from ..spec import Family
 
 MINUTE = 60_000_000_000
 _BUCKET, _HIGH, _LOW, _CLOSE = range(4)
+
+LOWEST, HIGHEST = -(2**62), 2**62
+"""High and low of an empty bar."""
 
 FAMILY = Family("bars", 1, 4, ())
 
@@ -27,22 +31,17 @@ class Bar(NamedTuple):
 
 
 @subkernel
-def begin(state: I64, at: int, ts: int, mid2: int) -> None:
+def begin(state: I64, at: int, ts: int) -> None:
+    """An empty bar that holds ts."""
     state[at + _BUCKET] = ts // MINUTE
-    _open(state, at, mid2)
-
-
-@subkernel
-def _open(state: I64, at: int, mid2: int) -> None:
-    state[at + _HIGH] = mid2
-    state[at + _LOW] = mid2
-    state[at + _CLOSE] = mid2
+    state[at + _HIGH] = LOWEST
+    state[at + _LOW] = HIGHEST
 
 
 @subkernel
 def is_over(state: I64, at: int, ts: int) -> bool:
-    """Whether the open bar ends at or before ts."""
-    return bool(ts // MINUTE != state[at + _BUCKET])
+    """Whether the open bar holds a tick, and ends at or before ts."""
+    return bool(ts // MINUTE != state[at + _BUCKET] and state[at + _HIGH] > LOWEST)
 
 
 @subkernel
@@ -53,8 +52,8 @@ def closed(state: I64, at: int) -> Bar:
 
 @subkernel
 def take(state: I64, at: int, ts: int, mid2: int) -> None:
-    if is_over(state, at, ts):
-        begin(state, at, ts, mid2)
+    if ts // MINUTE != state[at + _BUCKET]:
+        begin(state, at, ts)
     state[at + _HIGH] = max(state[at + _HIGH], mid2)
     state[at + _LOW] = min(state[at + _LOW], mid2)
     state[at + _CLOSE] = mid2

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...jit import subkernel
 from ...types import F32
-from ..spec import MID, SIZES, Column, Family, Tick
+from ..spec import SIZES, Column, Family, Tick
 from .panes import Windows
 
 _SPAN = "300 s in panes of 5 s"
@@ -17,11 +17,11 @@ FAMILY = Family(
     "distance", 1, 0,
     (
         Column("donchian_300s", "(mid − lowest) / (highest − lowest); ½ where they are one", _SPAN, "1", "300 s", "every tick",
-               "price channel: Donchian (1960)", MID),
+               "price channel: Donchian (1960)"),
         Column("vwap_300s", "(mid − Σ size · mid / Σ size) / (sigma · √300)", _SPAN, "sigma", "300 s with sizes", "every tick",
                "volume-weighted average price: Berkowitz, Logue & Noser (1988)", SIZES),
         Column("zscore_300s", "(mid − mean) / standard deviation (ddof 0), of the closes of the closed panes", _SPAN, "1",
-               "300 s", "every tick", "standard score", MID),
+               "300 s", "every tick", "standard score"),
     ),
 )
 

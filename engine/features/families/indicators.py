@@ -14,7 +14,7 @@ import numpy as np
 from ...jit import subkernel
 from ...types import F32, F64, I64
 from ..spec import MID, Column, Family, Tick
-from .bars import Bar
+from .bars import HIGHEST, LOWEST, Bar
 
 TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
 """Seconds. A bar begins at a multiple of its length since 1970 UTC."""
@@ -65,25 +65,25 @@ def family(timeframes: tuple[str, ...]) -> Family:
         "indicators", 1, len(timeframes) * (_VALUES + _WORDS),
         tuple(
             Column(f"{name}_{length}", formula.replace("√T", f"√{TIMEFRAMES[length]}"), f"closed bars of {length}", unit,
-                   f"{bars} bars of {length}", cost, f"{source}; as TA-Lib", MID, awaited=length == "1m")
+                   f"{bars} bars of {length}", cost, f"{source}; as TA-Lib", MID, length, length == "1m")
             for length in timeframes for name, formula, unit, bars, cost, source in _KINDS
         ),
     )
 
 
 @subkernel
-def begin(state: I64, real: F64, at: int, lengths: Lengths, ts: int) -> None:
+def begin(state: I64, real: F64, at: int, lengths: Lengths) -> None:
     for k in range(lengths.size):
         for v in range(COUNT):
             real[at + k * _VALUES + v] = np.nan
-        _open(state, at + lengths.size * _VALUES + k * _WORDS, ts // lengths.ns[k])
+        _open(state, at + lengths.size * _VALUES + k * _WORDS)
 
 
 @subkernel
-def _open(state: I64, at: int, bucket: int) -> None:
-    state[at + _BUCKET] = bucket
-    state[at + _HIGH] = -(2**62)
-    state[at + _LOW] = 2**62
+def _open(state: I64, at: int) -> None:
+    """An empty bar: which one, its first minute says."""
+    state[at + _HIGH] = LOWEST
+    state[at + _LOW] = HIGHEST
 
 
 @subkernel
@@ -91,13 +91,14 @@ def take(state: I64, real: F64, at: int, lengths: Lengths, minute: Bar, ts: int)
     """A minute bar closed, and the next tick is at ts: into every open bar, and close those that are over."""
     for k in range(lengths.size):
         own = at + lengths.size * _VALUES + k * _WORDS
+        if state[own + _HIGH] == LOWEST:
+            state[own + _BUCKET] = minute.start // lengths.ns[k]
         state[own + _HIGH] = max(state[own + _HIGH], minute.high)
         state[own + _LOW] = min(state[own + _LOW], minute.low)
         state[own + _CLOSE] = minute.close
-        bucket = ts // lengths.ns[k]
-        if bucket != state[own + _BUCKET]:
+        if ts // lengths.ns[k] != state[own + _BUCKET]:
             _close(state, real, own, at + k * _VALUES)
-            _open(state, own, bucket)
+            _open(state, own)
 
 
 @subkernel

@@ -28,6 +28,12 @@ def begin(state: I64, at: int, ts: int, bid: int, ask: int, bid_size: int, ask_s
 
 
 @subkernel
+def last(state: I64, at: int) -> tuple[int, int, int, int]:
+    """(bid, ask, bid size, ask size) of the last tick."""
+    return state[at + BID], state[at + ASK], state[at + BID_SIZE], state[at + ASK_SIZE]
+
+
+@subkernel
 def flow(state: I64, at: int, bid: int, ask: int, bid_size: int, ask_size: int) -> int:
     """Order flow of one quote after another (Cont, Kukanov & Stoikov, The Price Impact of Order Book Events, 2014, eq. 2)."""
     e = 0

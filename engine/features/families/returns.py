@@ -6,7 +6,7 @@ import numpy as np
 
 from ...jit import subkernel
 from ...types import F32, I64
-from ..spec import MID, Column, Family, Tick
+from ..spec import Column, Family, Tick
 from . import recent
 from .panes import Windows
 
@@ -23,7 +23,7 @@ FAMILY = Family(
         ),
         *(
             Column(f"move_{w}s", f"(mid − mid {w} s ago) / (sigma · √{w})", f"{w} s in panes of {p} s", "sigma", f"{w} s",
-                   "every tick", "standardised return", MID)
+                   "every tick", "standardised return")
             for w, p in ((60, 1), (300, 5))
         ),
     ),

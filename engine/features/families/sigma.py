@@ -77,6 +77,12 @@ def measure(
                 real[at + _PER_SIGMA] = 1.0 / real[at + _SIGMA]
         state[at + _GRID_TS] = ts
         real[at + _GRID_MID] = 0.5 * mid2
+    return known(real, at)
+
+
+@subkernel
+def known(real: F64, at: int) -> tuple[float, float, float]:
+    """(mean spread, sigma, 1 / sigma) as they were measured last."""
     return real[at + _SPREAD], real[at + _SIGMA], real[at + _PER_SIGMA]
 
 

@@ -39,7 +39,7 @@ SCALE_FREE = Family(
     "time", 2, _WORDS,
     tuple(
         Column(f"{name}_s", f"({formula}) / (sigma{'' if 'mom' in name else ' / mid'} · √{seconds})", "closed bars of 1m",
-               "sigma", f"{needs} closes", "every tick", _SOURCE, MID)
+               "sigma", f"{needs} closes", "every tick", _SOURCE, MID, "1m")
         for name, formula, seconds, needs in zip(NAMES, _FORMULAS, _SECONDS, _NEEDS, strict=True)
     ),
 )

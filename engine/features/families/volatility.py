@@ -6,7 +6,7 @@ import numpy as np
 
 from ...jit import subkernel
 from ...types import F32
-from ..spec import MID, Column, Family
+from ..spec import Column, Family
 from .panes import Windows
 
 FAMILY = Family(
@@ -19,7 +19,7 @@ FAMILY = Family(
         ),
         Column("jump_300s", "1 − (π/2 · Σ |m| · |m₋₁|) / Σ m², m: moves from close to close of the closed panes of 5 s",
                "300 s in panes of 5 s", "1", "300 s", "every 5 s",
-               "bipower variation: Barndorff-Nielsen & Shephard (2004); relative jump: Huang & Tauchen (2005)", MID),
+               "bipower variation: Barndorff-Nielsen & Shephard (2004); relative jump: Huang & Tauchen (2005)"),
     ),
 )
 

@@ -30,8 +30,8 @@ What the words below mean:
   begins at the first tick's spread.
 - **sigma**, points per √second: the root of the exponentially weighted mean, half-life 900 s, of m² / d, where m is the move
   of the mid over d seconds from one grid tick to the next: a grid tick is the first at least 5 s after the one before (the
-  symbol's first tick is one). After d seconds the past keeps 2^(−d / 900 s) of its weight. If d > 300 s the move doesn't
-  count. Known from a weight of moves of 0.02 on.
+  symbol's first tick is one). A move weighs 1 − 2^(−d / 900 s), and what was before keeps 2^(−d / 900 s) of its weight; if
+  d > 300 s neither the move nor its time counts. Known from a weight of 0.02 of all on, and where it isn't 0.
 - **panes**: windows of 60 s consist of panes of 1 s, windows of 300 s of panes of 5 s, both on UTC's grid. A window is the
   running pane, up to this tick, and whatever panes of the 59 pane lengths before it hold ticks. "The mid 60 s ago" is that of
   the last tick before the window (the first tick's, where there is none). A window is known when its length has passed since
@@ -45,7 +45,12 @@ What the words below mean:
   closed minutes.
 - **decisions wait** (reasons `warmup`, `gap`) until sigma is known and 51 minute bars have closed since the first tick or the
   last hole. Columns on bars longer than a minute, marked *slow*, may still be NaN then, in training as live (`run engine --warm`
-  fills them before the first decision); so are columns whose input a feed doesn't have, such as sizes.
+  fills them before the first decision); so are columns whose input a feed doesn't have: sizes, a spread, as many ticks or
+  moves. Nothing divided by nothing is NaN, but for what a line says otherwise, and `spread_rel` (1 where no spread ever was),
+  `cci` and `adx` (0, as in TA-Lib).
+- **limits**: a move of more than 2^28 half-points (where twice the price has more than 32 bits: a sixteenth of it) counts as
+  that in `rv` and `jump`; `jump_300s` and `zscore_300s` are NaN while the window spans more, `vwap_300s` where its sum of sizes
+  times its range has more than 62 bits; sizes of more than 2^43 points count as that, except in `imbalance`.
 
 `[features] timeframes` names other bar lengths for the indicators ({lengths}); each is {per} columns.
 

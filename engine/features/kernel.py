@@ -91,8 +91,7 @@ def step(
     quoted = bid > 0
     if not quoted:
         bid, ask, bid_size, ask_size = quote.last(state, _QUOTE)
-    mid2, gap = bid + ask, ask - bid
-    bid_size, ask_size = min(bid_size, quote.LARGEST_SIZE), min(ask_size, quote.LARGEST_SIZE)
+    mid2, gap = bid + ask, max(ask - bid, 0)
     if state[_QUOTE + quote.COUNT] == 0:
         quote.begin(state, _QUOTE, ts, bid, ask, bid_size, ask_size)
         panes.begin(state, real, _PANES, ts, mid2)
@@ -104,14 +103,16 @@ def step(
 
     # time passes
     if panes.roll(state, real, _PANES, ts, state[_QUOTE + quote.MID2], mid2):
-        spread.sample(state, _SPREAD, state[_QUOTE + quote.ASK] - state[_QUOTE + quote.BID])
+        spread.sample(state, _SPREAD, max(state[_QUOTE + quote.ASK] - state[_QUOTE + quote.BID], 0))
         if bars.is_over(state, _BARS, ts):
             bar = bars.closed(state, _BARS)
             bars.begin(state, _BARS, ts)
             time_features.add_close(state, real, _TIME, float(bar.close))
             indicators.take(state, real, _INDICATORS, lengths, bar, ts)
             state[_QUOTE + quote.BARS] += 1
-    quote.resume(state, _QUOTE, ts)
+    if ts - state[_QUOTE + quote.TS] > quote.HOLE:
+        quote.resume(state, _QUOTE, ts)
+        panes.resume(state, _PANES, mid2)
 
     # the tick is taken
     previous, move = state[_QUOTE + quote.TS], mid2 - state[_QUOTE + quote.MID2]

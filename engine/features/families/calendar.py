@@ -1,7 +1,7 @@
 """Where in the day and the week a tick stands, by the clocks of New York, London and Tokyo.
 
-The currency day begins at 17:00 in New York, the week on Sunday at that hour. Clocks change on different Sundays in
-New York and in London; the columns follow each city's own.
+The currency day begins at 17:00 in New York, the week on Sunday at that hour, read off New York's clock on the wall at the
+start of the minute. Clocks change on different Sundays in New York and in London; the columns follow each city's own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ FAMILY = Family(
                "harmonics of the day: Andersen & Bollerslev (1997)", MID),
         Column("week", "part of the week since Sunday 17:00 New York", "the minute", "1", "1 tick", "every minute", _SOURCE, MID),
         *(
-            Column(name, f"part of {city}'s {start // 60}:00-{stop // 60}:00 elapsed, Monday to Friday; 0 outside",
+            Column(name, f"part of {city}'s {start // 60}:00-{stop // 60}:00, Monday to Friday, elapsed at the end of the "
+                   "running minute; 0 outside",
                    "the minute", "1", "1 tick", "every minute", _SOURCE, MID)
             for name, (city, start, stop) in zip(("tokyo", "london", "new_york"), SESSIONS, strict=True)
         ),

@@ -18,7 +18,8 @@ FAMILY = Family(
     (
         Column("donchian_300s", "(mid − lowest) / (highest − lowest); ½ where they are one", _SPAN, "1", "300 s", "every tick",
                "price channel: Donchian (1960)"),
-        Column("vwap_300s", "(mid − Σ size · mid / Σ size) / (sigma · √300)", _SPAN, "sigma", "300 s with sizes", "every tick",
+        Column("vwap_300s", "(mid − Σ size · mid / Σ size) / (sigma · √300), size: bid size + ask size", _SPAN, "sigma",
+               "300 s with sizes", "every tick",
                "volume-weighted average price: Berkowitz, Logue & Noser (1988)", SIZES),
         Column("zscore_300s", "(mid − mean) / standard deviation (ddof 0), of the closes of the closed panes", _SPAN, "1",
                "300 s", "every tick", "standard score"),
@@ -30,6 +31,6 @@ FAMILY = Family(
 def step(tick: Tick, last: Windows, unit300: float, known300: float, out: F32, column: int) -> None:
     span = last.high300 - last.low300
     out[column] = ((tick.mid2 - last.low300) / span if span > 0 else 0.5) * known300
-    exact = float(last.size300) * float(span) < _LARGEST and last.size300 > 0
+    exact = last.size300 > 0 and float(last.size300) * float(span) < _LARGEST
     out[column + 1] = -(last.moment300 / last.size300) * unit300 if exact else np.nan
     out[column + 2] = ((tick.mid2 - last.close300) - last.mean300) * last.per_deviation300 * known300

@@ -1,8 +1,11 @@
 """Panes: ticks summed into seconds and 5-second stretches, from which windows of 60 and 300 seconds are read.
 
-A window is the running pane and those of the 59 pane lengths before it. All sums are int64 over half-points and size
-points, so adding and taking away is exact and nothing drifts, however long it runs. Where a sum may pass 2^63 it wraps,
-and is read only relative to the present mid, where it is small again: arithmetic modulo 2^64 is exact.
+A window is the running pane and those of the 59 pane lengths before it. All sums are int64, so adding and taking away is
+exact and nothing drifts, however long it runs. Where a sum may pass 2^63 it wraps, and is read only relative to the
+present mid, where it is small again: arithmetic modulo 2^64 is exact.
+
+Prices are half-points; where a symbol's first mid has more than 32 bits (a bitcoin counted to the eighth digit), sums are
+of mids without their last bits: what is left tells prices apart to two parts in a billion, and squares stay small.
 
 No columns of its own. The minute's panes and the five minutes' share one layout but for what only one of them needs.
 """
@@ -16,17 +19,19 @@ import numpy as np
 from ...jit import subkernel
 from ...types import F64, I64
 from ..spec import Family, Tick
+from .quote import LARGEST_SIZE
 
 SECOND = 1_000_000_000
 MINUTE_PANE, LONG_PANE = SECOND, 5 * SECOND
 KEPT = 60
 """Panes of a window."""
 
+MID_BITS = 32
 LARGEST_MOVE = 2**28
-"""Half-points (1,342 price units at scale 5) above which a single move counts as so large: squares stay within int64."""
+"""Units of the sums, never less than a sixteenth of the price, above which a single move counts as so large."""
 
 TICKS, SIGNS, SQUARES, SIZE, EXTRA = range(5)
-"""Sums. EXTRA is the order flow in the minute's panes, size × (mid2 − ANCHOR) in the long ones."""
+"""Sums. EXTRA is the order flow in the minute's panes, size × (mid − ANCHOR) in the long ones."""
 _SUMS = 5
 
 # of one ring: number of the open pane, head, tail, mid2 before the window, sums of the open pane, of the closed ones
@@ -35,8 +40,9 @@ _RING = 14
 _MINUTE, _LONG = 0, _RING
 # of the long panes alone: extremes of the open pane and of the closed ones, moves from close to close, closes
 _HIGH, _LOW, _HIGHEST, _LOWEST, _LAST_CLOSE, _LAST_MOVE, _MOVES2, _BIPOWER, _ANCHOR, _SUM, _SUM2 = range(28, 39)
-# float64: mean of the closes less the last one, 1 / their deviation, relative jump
-_MEAN, _PER_DEVIATION, _JUMP = 39, 40, 41
+# bits that mids lose; float64: half-points per unit of the sums, mean of the closes less the last one, 1 / their deviation,
+# relative jump
+_LOST, _UNIT, _MEAN, _PER_DEVIATION, _JUMP = range(39, 44)
 
 # a slot of the rings: number, sums, close; long ones also high, low, squared move, bipower
 _S_NUMBER, _S_SUMS, _S_CLOSE, _S_HIGH, _S_LOW, _S_MOVE2, _S_BIPOWER = 0, 1, 6, 7, 8, 9, 10
@@ -47,7 +53,7 @@ _LONG_RING = _MINUTE_RING + _SLOTS * _MINUTE_SLOT
 FAMILY = Family("panes", 1, _LONG_RING + _SLOTS * _LONG_SLOT, ())
 
 EXACT_RANGE = 2**28
-"""Half-points between the highest and the lowest mid of a window, up to which sums about the present mid are exact."""
+"""Units between the highest and the lowest mid of a window, up to which sums about the present mid are exact."""
 
 
 class Windows(NamedTuple):
@@ -55,15 +61,15 @@ class Windows(NamedTuple):
 
     ticks60: int
     signs60: int
-    squares60: int
+    squares60: float
     size60: int
     flow60: int
     base60: int
     ticks300: int
     signs300: int
-    squares300: int
+    squares300: float
     size300: int
-    moment300: int
+    moment300: float
     """Σ size · (mid2 − this tick's mid2)."""
     base300: int
     high300: int
@@ -82,7 +88,10 @@ def begin(state: I64, real: F64, at: int, ts: int, mid2: int) -> None:
     state[at + _MINUTE + _BASE] = mid2
     state[at + _LONG + _BASE] = mid2
     state[at + _LAST_CLOSE] = mid2
-    state[at + _ANCHOR] = mid2
+    while mid2 >> (MID_BITS + state[at + _LOST]) > 0:
+        state[at + _LOST] += 1
+    real[at + _UNIT] = float(1 << state[at + _LOST])
+    state[at + _ANCHOR] = mid2 >> state[at + _LOST]
     _open(state, at, mid2)
     _forget_extremes(state, at)
     for k in (_MEAN, _PER_DEVIATION, _JUMP):
@@ -160,14 +169,14 @@ def _close_long(state: I64, at: int, slot: int, close: int) -> None:
     state[slot + _S_LOW] = state[at + _LOW]
     state[at + _HIGHEST] = max(state[at + _HIGHEST], state[at + _HIGH])
     state[at + _LOWEST] = min(state[at + _LOWEST], state[at + _LOW])
-    move = abs(clipped(close - state[at + _LAST_CLOSE]))
+    move = abs(_move(state, at, state[at + _LAST_CLOSE], close))
     state[slot + _S_MOVE2] = move * move
     state[slot + _S_BIPOWER] = move * state[at + _LAST_MOVE]
     state[at + _MOVES2] += state[slot + _S_MOVE2]
     state[at + _BIPOWER] += state[slot + _S_BIPOWER]
     state[at + _LAST_CLOSE] = close
     state[at + _LAST_MOVE] = move
-    off = close - state[at + _ANCHOR]
+    off = (close >> state[at + _LOST]) - state[at + _ANCHOR]
     state[at + _SUM] += off
     state[at + _SUM2] += off * off
 
@@ -176,7 +185,7 @@ def _close_long(state: I64, at: int, slot: int, close: int) -> None:
 def _drop_long(state: I64, at: int, slot: int) -> None:
     state[at + _MOVES2] -= state[slot + _S_MOVE2]
     state[at + _BIPOWER] -= state[slot + _S_BIPOWER]
-    off = state[slot + _S_CLOSE] - state[at + _ANCHOR]
+    off = (state[slot + _S_CLOSE] >> state[at + _LOST]) - state[at + _ANCHOR]
     state[at + _SUM] -= off
     state[at + _SUM2] -= off * off
     if state[slot + _S_HIGH] == state[at + _HIGHEST] or state[slot + _S_LOW] == state[at + _LOWEST]:
@@ -194,16 +203,16 @@ def _summarise(state: I64, real: F64, at: int) -> None:
     real[at + _PER_DEVIATION] = np.nan
     real[at + _JUMP] = np.nan
     n = state[at + _LONG + _HEAD] - state[at + _LONG + _TAIL]
-    if n < 2 or state[at + _HIGHEST] - state[at + _LOWEST] >= EXACT_RANGE:
+    if n < 2 or (state[at + _HIGHEST] - state[at + _LOWEST]) >> state[at + _LOST] >= EXACT_RANGE:
         return
-    off = state[at + _LAST_CLOSE] - state[at + _ANCHOR]
+    off = (state[at + _LAST_CLOSE] >> state[at + _LOST]) - state[at + _ANCHOR]
     total = state[at + _SUM] - n * off
     squares = state[at + _SUM2] - 2 * off * state[at + _SUM] + n * off * off
     mean = total / n
     variance = squares / n - mean * mean
-    real[at + _MEAN] = mean
+    real[at + _MEAN] = mean * real[at + _UNIT]
     if variance > 0.0:
-        real[at + _PER_DEVIATION] = 1.0 / np.sqrt(variance)
+        real[at + _PER_DEVIATION] = 1.0 / (np.sqrt(variance) * real[at + _UNIT])
     if state[at + _MOVES2] > 0:
         real[at + _JUMP] = 1.0 - 0.5 * np.pi * (state[at + _BIPOWER] / state[at + _MOVES2])
 
@@ -211,8 +220,8 @@ def _summarise(state: I64, real: F64, at: int) -> None:
 @subkernel
 def take(state: I64, at: int, tick: Tick) -> None:
     """The tick goes into both open panes."""
-    move = clipped(tick.move)
-    size = tick.bid_size + tick.ask_size
+    move = _move(state, at, tick.mid2 - tick.move, tick.mid2)
+    size = min(tick.bid_size, LARGEST_SIZE) + min(tick.ask_size, LARGEST_SIZE)
     minute, long = at + _MINUTE + _OPEN, at + _LONG + _OPEN
     state[minute + TICKS] += 1
     state[minute + SIGNS] += tick.sign
@@ -223,33 +232,43 @@ def take(state: I64, at: int, tick: Tick) -> None:
     state[long + SIGNS] += tick.sign
     state[long + SQUARES] += move * move
     state[long + SIZE] += size
-    state[long + EXTRA] += size * (tick.mid2 - state[at + _ANCHOR])
+    state[long + EXTRA] += size * ((tick.mid2 >> state[at + _LOST]) - state[at + _ANCHOR])
     state[at + _HIGH] = max(state[at + _HIGH], tick.mid2)
     state[at + _LOW] = min(state[at + _LOW], tick.mid2)
 
 
 @subkernel
-def clipped(move: int) -> int:
-    return min(max(move, -LARGEST_MOVE), LARGEST_MOVE)
+def _move(state: I64, at: int, before: int, after: int) -> int:
+    """In units of the sums."""
+    move = (after >> state[at + _LOST]) - (before >> state[at + _LOST])
+    return int(min(max(move, -LARGEST_MOVE), LARGEST_MOVE))
+
+
+@subkernel
+def resume(state: I64, at: int, mid2: int) -> None:
+    """After a hole: its own move is none of the market's."""
+    state[at + _LAST_CLOSE] = mid2
+    state[at + _LAST_MOVE] = 0
 
 
 @subkernel
 def windows(state: I64, real: F64, at: int, mid2: int) -> Windows:
     a, b = at + _MINUTE, at + _LONG
+    unit = real[at + _UNIT]
     size = state[b + _CLOSED + SIZE] + state[b + _OPEN + SIZE]
-    moment = state[b + _CLOSED + EXTRA] + state[b + _OPEN + EXTRA] - size * (mid2 - state[at + _ANCHOR])
+    moment = state[b + _CLOSED + EXTRA] + state[b + _OPEN + EXTRA] - size * ((mid2 >> state[at + _LOST]) - state[at + _ANCHOR])
     return Windows(
         state[a + _CLOSED + TICKS] + state[a + _OPEN + TICKS],
         state[a + _CLOSED + SIGNS] + state[a + _OPEN + SIGNS],
-        state[a + _CLOSED + SQUARES] + state[a + _OPEN + SQUARES],
+        (state[a + _CLOSED + SQUARES] + state[a + _OPEN + SQUARES]) * (unit * unit),
         state[a + _CLOSED + SIZE] + state[a + _OPEN + SIZE],
         state[a + _CLOSED + EXTRA] + state[a + _OPEN + EXTRA],
         state[a + _BASE],
         state[b + _CLOSED + TICKS] + state[b + _OPEN + TICKS],
         state[b + _CLOSED + SIGNS] + state[b + _OPEN + SIGNS],
-        state[b + _CLOSED + SQUARES] + state[b + _OPEN + SQUARES],
+        (state[b + _CLOSED + SQUARES] + state[b + _OPEN + SQUARES]) * (unit * unit),
         size,
-        moment,
+        moment * unit,
         state[b + _BASE],
         max(state[at + _HIGHEST], state[at + _HIGH]),
         min(state[at + _LOWEST], state[at + _LOW]),

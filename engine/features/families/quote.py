@@ -9,7 +9,7 @@ from ..spec import Family
 HOLE = 600_000_000_000
 """ns without a tick after which windows no longer describe the present: decisions wait until they are full again."""
 
-LARGEST_SIZE = 2**40
+LARGEST_SIZE = 2**43
 """Size points above which a size counts as so large: sums of sizes stay within int64."""
 
 TS, BID, ASK, BID_SIZE, ASK_SIZE, MID2, SIGN, COUNT, HOLES, SINCE, BARS = range(11)
@@ -36,6 +36,7 @@ def last(state: I64, at: int) -> tuple[int, int, int, int]:
 @subkernel
 def flow(state: I64, at: int, bid: int, ask: int, bid_size: int, ask_size: int) -> int:
     """Order flow of one quote after another (Cont, Kukanov & Stoikov, The Price Impact of Order Book Events, 2014, eq. 2)."""
+    bid_size, ask_size = min(bid_size, LARGEST_SIZE), min(ask_size, LARGEST_SIZE)
     e = 0
     if bid >= state[at + BID]:
         e += bid_size
@@ -51,10 +52,9 @@ def flow(state: I64, at: int, bid: int, ask: int, bid_size: int, ask_size: int) 
 @subkernel
 def resume(state: I64, at: int, ts: int) -> None:
     """Windows begin anew after a hole."""
-    if ts - state[at + TS] > HOLE:
-        state[at + HOLES] += 1
-        state[at + BARS] = 0
-        state[at + SINCE] = ts
+    state[at + HOLES] += 1
+    state[at + BARS] = 0
+    state[at + SINCE] = ts
 
 
 @subkernel
@@ -63,8 +63,8 @@ def end(state: I64, at: int, ts: int, bid: int, ask: int, bid_size: int, ask_siz
     state[at + TS] = ts
     state[at + BID] = bid
     state[at + ASK] = ask
-    state[at + BID_SIZE] = bid_size
-    state[at + ASK_SIZE] = ask_size
+    state[at + BID_SIZE] = min(bid_size, LARGEST_SIZE)
+    state[at + ASK_SIZE] = min(ask_size, LARGEST_SIZE)
     state[at + MID2] = bid + ask
     state[at + SIGN] = sign
     state[at + COUNT] += 1

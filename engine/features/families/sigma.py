@@ -40,15 +40,16 @@ FAMILY = Family(
         Column("sigma", "10^4 · sigma / mid", _SPAN, "bp per √s", _WARM, "every tick",
                "exponentially weighted variance: RiskMetrics technical document (1996)", MID),
         Column("spread_sigma", "mean spread / sigma", _SPAN, "√s", _WARM, "every tick", "ratio", QUOTES),
-        Column("width_sigma", "barrier width / (sigma · √H), default moments", _SPAN, "1", _WARM, "every tick",
-               "López de Prado, Advances in Financial Machine Learning (2018), ch. 3", QUOTES),
+        Column("width_sigma",
+               "w / (sigma · √H), w = max(½ · sigma · √H, mean spread), √H = 4 · mean spread / sigma within √60 and √3600",
+               _SPAN, "1", _WARM, "every tick", "López de Prado, Advances in Financial Machine Learning (2018), ch. 3", QUOTES),
     ),
 )
 
 
 @subkernel
 def begin(state: I64, real: F64, at: int, ts: int, mid2: int, spread: int) -> None:
-    real[at + _SPREAD] = float(max(spread, 0))
+    real[at + _SPREAD] = float(spread)
     real[at + _GRID_MID] = 0.5 * mid2
     state[at + _GRID_TS] = ts
     real[at + _SIGMA] = np.nan
@@ -63,7 +64,7 @@ def measure(
     weight = _gone(_DECAY * min(max((ts - previous) * 1e-9, _SHORTEST_S), _LONGEST_S))
     if count < PLAIN:
         weight = max(weight, 1.0 / (count + 1))
-    real[at + _SPREAD] += weight * (max(spread, 0) - real[at + _SPREAD])
+    real[at + _SPREAD] += weight * (spread - real[at + _SPREAD])
 
     elapsed = (ts - state[at + _GRID_TS]) * 1e-9
     if elapsed >= GRID_S:

@@ -18,7 +18,7 @@ FAMILY = Family(
     (
         Column("spread_rel", "spread / mean spread", "15 min half-life", "1", "1 tick", "every tick", "ratio", QUOTES),
         Column("spread_rank",
-               "(spreads below this one + ½ · equal ones) / n, among the last ticks of the last n ≤ 64 closed panes of 5 s",
+               "(spreads below this one + ½ · equal ones) / n, of the last ticks of the last n ≤ 64 panes of 5 s that held any",
                "64 panes of 5 s", "1", "1 pane of 5 s", "when the spread changes", "midrank: Kendall (1945)", QUOTES),
     ),
 )
@@ -40,7 +40,7 @@ def sample(state: I64, at: int, spread: int) -> None:
 
 @subkernel
 def step(state: I64, real: F64, at: int, tick: Tick, out: F32, column: int) -> None:
-    out[column] = max(tick.spread, 0) / tick.usual if tick.usual > 0.0 else 1.0
+    out[column] = tick.spread / tick.usual if tick.usual > 0.0 else 1.0
     if state[at + _FRESH] == 0 or tick.spread != state[at + _LAST]:
         below, equal = 0, 0
         for k in range(SAMPLES):

@@ -17,7 +17,8 @@ FAMILY = Family(
                    "realised volatility: Andersen & Bollerslev (1998)")
             for w, p in ((60, 1), (300, 5))
         ),
-        Column("jump_300s", "1 − (π/2 · Σ |m| · |m₋₁|) / Σ m², m: moves from close to close of the closed panes of 5 s",
+        Column("jump_300s",
+               "1 − (π/2 · Σ |m| · |m₋₁|) / Σ m², m: a closed pane's move from the close before, not across a hole; from two on",
                "300 s in panes of 5 s", "1", "300 s", "every 5 s",
                "bipower variation: Barndorff-Nielsen & Shephard (2004); relative jump: Huang & Tauchen (2005)"),
     ),
@@ -26,6 +27,6 @@ FAMILY = Family(
 
 @subkernel
 def step(last: Windows, unit60: float, unit300: float, known300: float, out: F32, column: int) -> None:
-    out[column] = np.sqrt(float(last.squares60)) * unit60
-    out[column + 1] = np.sqrt(float(last.squares300)) * unit300
+    out[column] = np.sqrt(last.squares60) * unit60
+    out[column + 1] = np.sqrt(last.squares300) * unit300
     out[column + 2] = last.jump300 * known300

@@ -24,6 +24,8 @@ WINDOW = 300
 """Ticks from which a window's ADX is the whole history's within 1e-6: its two Wilder means of 14 have forgotten the rest."""
 WITHIN = 1e-6
 """Of a value's size, so far a peer may be from the reference."""
+SERIES = 20
+"""On so many: whether a window is one tick too short shows only where its first tick is the highest or lowest."""
 
 
 class Series(NamedTuple):
@@ -76,15 +78,16 @@ class Peer(ABC):
 
     def check(self) -> tuple[str, ...]:
         """The indicators it lacks. Raises TocsinError `bench_peer` where a value isn't what it should be."""
-        series = made_series()
-        found, expected = self.values(series), reference(*series.prices)
-        for name, value in found.items():
-            right = np.isfinite(value) if name in self.otherwise else abs(value - expected[name]) <= WITHIN * abs(expected[name])
-            if not right:
-                raise TocsinError(
-                    "bench_peer", f"{self.name} {self.version}: {name} is {value}, {expected[name]} expected",
-                    hint="a peer that computes something else isn't timed; try the version that pyproject.toml names",
-                )
+        for seed in range(SERIES):
+            series = made_series(seed)
+            found, expected = self.values(series), reference(*series.prices)
+            for name, value in found.items():
+                own, right = name in self.otherwise, expected[name]
+                if not (np.isfinite(value) if own else abs(value - right) <= WITHIN * abs(right)):
+                    raise TocsinError(
+                        "bench_peer", f"{self.name} {self.version}: {name} is {value}, {right} expected",
+                        hint="a peer that computes something else isn't timed; try the version that pyproject.toml names",
+                    )
         return tuple(indicator for indicator, names in INDICATORS.items() if not set(names) <= found.keys())
 
 
@@ -158,9 +161,9 @@ class WholeArrays(Peer):
         return {name: float(column[-1]) for name, column in found.items()}
 
 
-def made_series(n: int = 2000) -> Series:
+def made_series(seed: int, n: int = 400) -> Series:
     """A walk that is nowhere flat, and long enough for what a mean begins with to be forgotten."""
-    rng = np.random.default_rng(12)
+    rng = np.random.default_rng(seed)
     close = 1.1 + np.cumsum(rng.standard_normal(n)) * 1e-4
     high, low = close + rng.uniform(1e-5, 1e-4, n), close - rng.uniform(1e-5, 1e-4, n)
     return Series(np.zeros(n, np.int64), high, low, close, rng.uniform(1.0, 50.0, n))

@@ -12,20 +12,31 @@ import pytest
 from engine.eventtime import EventTime
 from engine.feeds.sim import simulate
 from tests.acceptance.conftest import Tocsin, left_behind
+from trainers.bench.features import QUICK as FEATURES_QUICK
+from trainers.bench.peers import PEERS
 from trainers.bench.pipeline import QUICK, RATE
 
-KEYS = {"what", "ours", "peer", "theirs", "unit", "ratio", "rounds", "target", "met", "counts"}
+KEYS = {"what", "ours", "peer", "theirs", "unit", "ratio", "rounds", "target", "met", "counts", "reason"}
+
+
+def measured(installed: Path, folder: Path, what: str) -> Any:
+    """What `tocsin bench WHAT --quick --json` says."""
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    report = Tocsin(installed, folder).json("bench", what, "--quick", environ={"TMPDIR": str(temporary)})
+    assert not left_behind(folder), "a process was left behind"
+    assert not list(temporary.glob("tocsin-bench-*")), "a folder was left behind"
+    return report
 
 
 @pytest.fixture(scope="module")
 def report(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("bench")
-    temporary = folder / "tmp"
-    temporary.mkdir()
-    report = Tocsin(installed, folder).json("bench", "pipeline", "--quick", environ={"TMPDIR": str(temporary)})
-    assert not left_behind(folder), "a process was left behind"
-    assert not list(temporary.glob("tocsin-bench-*")), "a folder was left behind"
-    return report
+    return measured(installed, tmp_path_factory.mktemp("bench"), "pipeline")
+
+
+@pytest.fixture(scope="module")
+def features(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return measured(installed, tmp_path_factory.mktemp("features"), "features")
 
 
 def rows(report: Any, *words: str) -> list[Any]:
@@ -42,6 +53,7 @@ def test_every_row_is_well_formed_and_measured(report: Any) -> None:
         assert math.isfinite(row["ours"])
         assert row["ours"] > 0
         assert row["theirs"] > 0
+        assert row["reason"] == ""
         assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
         assert (row["met"] is None) == (row["target"] == "")
         assert all(row[key] for key in ("what", "peer", "unit"))
@@ -81,3 +93,39 @@ def test_start_and_memory_stand_beside_the_library(report: Any) -> None:
     assert "lightgbm" in start["peer"]
     assert "lightgbm" in memory["peer"]
     assert 10 < memory["theirs"] < 10_000
+
+
+# ---- features
+
+
+def test_every_row_of_features_is_well_formed_and_measured(features: Any) -> None:
+    assert {"cpu", "cores", "versions", "date", "pinned"} <= features["machine"].keys()
+    assert {"tocsin", "python", "numpy", "numba", "polars"} <= features["machine"]["versions"].keys()
+    for row in features["rows"]:
+        assert row.keys() == KEYS
+        assert row["rounds"] == FEATURES_QUICK.rounds
+        assert math.isfinite(row["ours"])
+        assert row["ours"] > 0
+        assert row["what"]
+        assert row["unit"] in ("ns/tick", "µs", "s", "MB")
+        assert row["ratio"] == (pytest.approx(row["ours"] / row["theirs"]) if row["theirs"] else None)
+    assert len({(row["what"], row["peer"]) for row in features["rows"]}) == len(features["rows"])
+
+
+def test_a_peer_stands_there_with_its_version_or_with_the_line_that_installs_it(features: Any) -> None:
+    for peer in PEERS:
+        told = [row for row in features["rows"] if row["peer"] == f"{peer.name} {peer.version}" if peer.version]
+        missing = [row for row in features["rows"] if row["peer"] == peer.name]
+        assert told or missing
+        assert not (told and missing)
+        for row in told:
+            assert row["theirs"] > 0
+            assert row["reason"] == ""
+        for row in missing:
+            assert row["theirs"] is row["ratio"] is row["met"] is None
+            assert row["reason"].endswith(f"pip install {peer.package}")
+
+
+def test_a_state_takes_the_memory_it_says(features: Any) -> None:
+    (memory,) = rows(features, "memory")
+    assert memory["theirs"] <= memory["ours"] < memory["theirs"] + 2.0

@@ -211,7 +211,7 @@ def test_without_the_read_back_it_fails(monkeypatch: pytest.MonkeyPatch) -> None
         silent = state._at_or_below(asked.ticks, self.tail)
         return asked.after(silent) if silent < len(asked.ticks) else None
 
-    lives = list(range(300, 1700, 45))
+    lives = list(range(300, 1700, 15))
     assert not differs(lambda: None, 1, lives)
     assert differs(lambda: monkeypatch.setattr(Partition, "_after_tail", forget), 1, lives)
 

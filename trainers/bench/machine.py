@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine import __version__
-
-LIBRARIES = ("numpy", "numba", "msgspec", "orjson", "redis", "hiredis", "lightgbm")
-PEERS = ("lightgbm", "xgboost", "catboost")
-"""Training libraries that could serve what they have fitted."""
 
 
 class Cores(NamedTuple):
@@ -52,7 +49,8 @@ def installed(name: str) -> str | None:
         return None
 
 
-def describe(cores: Cores, redis_server: str) -> dict[str, Any]:
+def describe(cores: Cores, packages: Iterable[str], programs: Mapping[str, str]) -> dict[str, Any]:
+    """packages: whose versions are told where they are installed; programs: name -> version of what is no package."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
@@ -60,8 +58,8 @@ def describe(cores: Cores, redis_server: str) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "pinned": {"engine": sorted(cores.engine), "others": sorted(cores.others)},
         "system": f"{platform.system()} {platform.release()}",
-        "versions": {"tocsin": __version__, "python": platform.python_version(), "redis-server": redis_server}
-        | {name: found for name in (*LIBRARIES, *PEERS) if (found := installed(name))},
+        "versions": {"tocsin": __version__, "python": platform.python_version()} | dict(programs)
+        | {name: found for name in packages if (found := installed(name))},
     }
 
 

@@ -46,14 +46,18 @@ from engine.wire.records import Timing
 
 from ..experts.lightgbm import LightGBMExpert
 from . import bare
-from .machine import PEERS, describe, installed, resident_mb
+from .machine import describe, installed, resident_mb
 from .processes import Child, tocsin
+from .rounds import Tell
 from .rows import Row
-from .setting import PARTITIONS, Bench, Place, Scale, Tell
+from .setting import PARTITIONS, Bench, Place, Scale
 
 FULL = Scale(rounds=5, days=3.0, latency_s=4.0, swap_s=5.0)
 QUICK = Scale(rounds=2, days=0.25, latency_s=0.5, swap_s=3.0)
 
+PEERS = ("lightgbm", "xgboost", "catboost")
+"""Training libraries that could serve what they have fitted."""
+LIBRARIES = ("numpy", "numba", "msgspec", "orjson", "redis", "hiredis", *PEERS)
 FRAME = 1000
 RATE = 1000.0
 """Ticks a second whose latency is measured."""
@@ -70,7 +74,7 @@ def measure(scale: Scale, tell: Tell) -> tuple[dict[str, Any], list[Row]]:
     with ExitStack() as stack:
         bench = Bench(Path(stack.enter_context(TemporaryDirectory(prefix="tocsin-bench-"))), scale, tell, stack)
         with bench.place("machine") as place:
-            machine = describe(bench.cores, place.redis.info("server")["redis_version"])
+            machine = describe(bench.cores, LIBRARIES, {"redis-server": place.redis.info("server")["redis_version"]})
         rows = [*flow(bench), *throughput(bench, 1), *throughput(bench, FRAME), *latency(bench), *swap(bench), *start(bench)]
     return machine, rows
 

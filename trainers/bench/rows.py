@@ -21,6 +21,8 @@ class Row:
     """None where no target is set."""
     counts: dict[str, int] = field(default_factory=dict)
     """What one round was made of."""
+    reason: str = ""
+    """Why `theirs` is empty though there is a peer, and what to do about it."""
 
     @property
     def ratio(self) -> float | None:
@@ -31,8 +33,9 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """what, ours, peer, theirs, unit, ratio, target, met; for a table."""
+        peer = f"{self.peer}, {self.reason}" if self.reason else self.peer
         return (
-            self.what, number(self.ours), self.peer, number(self.theirs), self.unit, number(self.ratio), self.target,
+            self.what, number(self.ours), peer, number(self.theirs), self.unit, number(self.ratio), self.target,
             {None: "", True: "yes", False: "no"}[self.met],
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
@@ -33,6 +33,7 @@ from ..pipeline import train
 from . import bare
 from .machine import Cores, pin, split_cores
 from .processes import Child, tocsin
+from .rounds import Tell
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -43,8 +44,6 @@ SPARSE = Moments(c=1.5)
 """Asked at about 3 % of simulated ticks, as the default is on a month of real EUR/USD: the simulator's prices move more."""
 END = b"end"
 """A record that is no tick: its reject says that all before it is done."""
-
-Tell = Callable[[str], None]
 
 
 class Scale(NamedTuple):

@@ -31,6 +31,7 @@ def trained(folder: Path, seed: int, effect: float) -> dict[str, Any]:
         return train(
             simulate(4.0, seed, effect), Registry(folder / "registry", folder / "keys/public.pem"),
             signing.load_private(folder / "keys/private.pem"), Instruments(), [fit], Moments(), lambda *stage: None,
+            FeatureSet.default(),
         ).metrics
     finally:
         fit.stop()

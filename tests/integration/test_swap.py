@@ -240,8 +240,8 @@ class Slow:
         self.free = Event()
         plain = follow.staging_of
 
-        def slow(registry: Registry) -> Staging:
-            staging = plain(registry)
+        def slow(registry: Registry, features: FeatureSet) -> Staging:
+            staging = plain(registry, features)
             load = staging._load
 
             def waiting(name: str, digest: str) -> Bundle:

@@ -38,6 +38,7 @@ What the words below mean:
   the symbol's first tick, or since the first one after a hole of more than 600 s.
 - **tick moves** are differences of the mid from tick to tick, the window's first from the tick before it (0 for a symbol's
   first tick). The **direction** of a tick is the sign of the last move that wasn't 0, 0 before there was one.
+- **ticks ago** are counted back to a symbol's first tick, or to the first after a hole of more than 600 s.
 - **order flow** of a tick: + bid size if the bid is at or above the one before, − the size before if at or below; − ask size
   if the ask is at or below the one before, + the size before if at or above.
 - **bars** are of the mid. A bar is [start, end) on UTC's grid, closed by the first tick past its end, which sees it; time

@@ -133,8 +133,17 @@ def words_at(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def as_halves(typing_context: Any, words: Any) -> Any:
+    """The same memory, read as int32, two to a word."""
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32).as_pointer())
+
+    return types.CPointer(types.int32)(words), codegen  # type: ignore[attr-defined]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def as_singles(typing_context: Any, words: Any) -> Any:
-    """The same memory, read as float32."""
+    """The same memory, read as float32, two to a word."""
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType().as_pointer())
 

@@ -113,6 +113,7 @@ def step(
     if ts - state[_QUOTE + quote.TS] > quote.HOLE:
         quote.resume(state, _QUOTE, ts)
         panes.resume(state, _PANES, mid2)
+        recent.resume(state, _RECENT)
 
     # the tick is taken
     previous, move = state[_QUOTE + quote.TS], mid2 - state[_QUOTE + quote.MID2]
@@ -148,7 +149,7 @@ def step(
     flow.step(tick, last, known60, per_ticks300, out, _FLOW_COLUMN)
     activity.step(state, _RECENT, tick, last, per_ticks300, out, _ACTIVITY_COLUMN)
     distance.step(tick, last, unit300, known300, out, _DISTANCE_COLUMN)
-    indicators.step(real, _INDICATORS, lengths, tick, out, _INDICATORS_COLUMN)
+    indicators.step(state, _INDICATORS, lengths, tick, out, _INDICATORS_COLUMN)
 
     if now > 0.0 and state[_QUOTE + quote.BARS] >= time_features.READY:
         return usual, now, _READY

@@ -18,7 +18,7 @@ FAMILY = Family(
     (
         Column("rate_60s", "ticks per second over 60 s / over 300 s", "300 s", "1", "300 s", "every tick", "ratio"),
         Column("pace_10t", "d / (d + D), d: a tenth of the time since 10 ticks ago, D: 300 s / ticks of 300 s", "300 s", "1",
-               "300 s", "every tick", "durations: Engle & Russell (1998)"),
+               "300 s and 11 ticks", "every tick", "durations: Engle & Russell (1998)"),
     ),
 )
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...jit import subkernel
+from ...jit import as_singles, subkernel
 from ...types import F32, F64, I64
 from ..spec import MID, Column, Family, Tick
 from .bars import HIGHEST, LOWEST, Bar
@@ -25,8 +25,8 @@ _FAST_SHARE, _SLOW_SHARE = 2.0 / (FAST + 1), 2.0 / (SLOW + 1)
 
 COUNT = 7
 RSI, MACD, STOCH, CCI, ADX, BOLL, ATR = range(COUNT)
-_VALUES = 8
-"""Words for the seven values of a length, at the head of the family: what every tick reads."""
+_VALUES = 4
+"""Words for the seven values of a length as float32, at the head of the family: what every tick reads."""
 
 _BUCKET, _HIGH, _LOW, _CLOSE, _BARS, _LAST_HIGH, _LAST_LOW, _LAST_CLOSE = range(8)
 _GAIN, _LOSS, _RANGE, _RANGES, _UP, _DOWN, _TREND, _QUICK, _SLUGGISH = range(8, 17)
@@ -75,7 +75,7 @@ def family(timeframes: tuple[str, ...]) -> Family:
 def begin(state: I64, real: F64, at: int, lengths: Lengths) -> None:
     for k in range(lengths.size):
         for v in range(COUNT):
-            real[at + k * _VALUES + v] = np.nan
+            as_singles(state)[2 * (at + k * _VALUES) + v] = np.nan
         _open(state, at + lengths.size * _VALUES + k * _WORDS)
 
 
@@ -97,13 +97,14 @@ def take(state: I64, real: F64, at: int, lengths: Lengths, minute: Bar, ts: int)
         state[own + _LOW] = min(state[own + _LOW], minute.low)
         state[own + _CLOSE] = minute.close
         if ts // lengths.ns[k] != state[own + _BUCKET]:
-            _close(state, real, own, at + k * _VALUES)
+            _close(state, real, own, 2 * (at + k * _VALUES))
             _open(state, own)
 
 
 @subkernel
 def _close(state: I64, real: F64, at: int, values: int) -> None:
-    """A bar of one length is over: its seven values anew."""
+    """A bar of one length is over: its seven values anew, from float32 number `values` on."""
+    told = as_singles(state)
     n = state[at + _BARS]
     high, low, close = state[at + _HIGH], state[at + _LOW], state[at + _CLOSE]
     state[at + _CLOSES + (n & (_LONG_RING - 1))] = close
@@ -128,22 +129,22 @@ def _close(state: I64, real: F64, at: int, values: int) -> None:
 
     if n > WILDER:
         both = real[at + _GAIN] + real[at + _LOSS]
-        real[values + RSI] = real[at + _GAIN] / both if both > 0.0 else 0.5
-        real[values + ATR] = real[at + _RANGE]
+        told[values + RSI] = real[at + _GAIN] / both if both > 0.0 else 0.5
+        told[values + ATR] = real[at + _RANGE]
         _trend(real, at, n)
     if n >= 2 * WILDER:
-        real[values + ADX] = real[at + _TREND]
+        told[values + ADX] = real[at + _TREND]
     if n >= SLOW:
         _averages(state, real, at, n)
         spread = real[at + _QUICK] - real[at + _SLUGGISH]
-        real[values + MACD] = spread / real[at + _RANGE] if real[at + _RANGE] > 0.0 else np.nan
+        told[values + MACD] = spread / real[at + _RANGE] if real[at + _RANGE] > 0.0 else np.nan
     if n >= STOCHASTIC:
         real[at + _RAWS + n % SMOOTH] = _raw_stochastic(state, at, close)
     if n >= STOCHASTIC + SMOOTH - 1:
-        real[values + STOCH] = (real[at + _RAWS] + real[at + _RAWS + 1] + real[at + _RAWS + 2]) / SMOOTH
+        told[values + STOCH] = (real[at + _RAWS] + real[at + _RAWS + 1] + real[at + _RAWS + 2]) / SMOOTH
     if n >= BAND:
-        real[values + CCI] = _channel(state, at, n)
-        real[values + BOLL] = 4.0 * _deviation(state, at, n)
+        told[values + CCI] = _channel(state, at, n)
+        told[values + BOLL] = 4.0 * _deviation(state, at, n)
 
 
 @subkernel
@@ -231,11 +232,12 @@ def _deviation(state: I64, at: int, n: int) -> float:
 
 
 @subkernel
-def step(real: F64, at: int, lengths: Lengths, tick: Tick, out: F32, column: int) -> None:
+def step(state: I64, at: int, lengths: Lengths, tick: Tick, out: F32, column: int) -> None:
+    told = as_singles(state)
     for k in range(lengths.size):
-        values, to = at + k * _VALUES, column + k * COUNT
+        values, to = 2 * (at + k * _VALUES), column + k * COUNT
         for v in range(BOLL):
-            out[to + v] = real[values + v]
+            out[to + v] = told[values + v]
         unit = 0.5 * tick.per_sigma * lengths.per_root[k]
-        out[to + BOLL] = real[values + BOLL] * unit
-        out[to + ATR] = real[values + ATR] * unit
+        out[to + BOLL] = told[values + BOLL] * unit
+        out[to + ATR] = told[values + ATR] * unit

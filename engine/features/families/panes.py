@@ -184,7 +184,10 @@ def _close_long(state: I64, at: int, slot: int, close: int) -> None:
 @subkernel
 def _drop_long(state: I64, at: int, slot: int) -> None:
     state[at + _MOVES2] -= state[slot + _S_MOVE2]
-    state[at + _BIPOWER] -= state[slot + _S_BIPOWER]
+    following = at + _LONG_RING + (state[at + _LONG + _TAIL] & (_SLOTS - 1)) * _LONG_SLOT      # its product is with this one
+    if state[at + _LONG + _TAIL] < state[at + _LONG + _HEAD]:
+        state[at + _BIPOWER] -= state[following + _S_BIPOWER]
+        state[following + _S_BIPOWER] = 0
     off = (state[slot + _S_CLOSE] >> state[at + _LOST]) - state[at + _ANCHOR]
     state[at + _SUM] -= off
     state[at + _SUM2] -= off * off

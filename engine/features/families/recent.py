@@ -1,4 +1,4 @@
-"""The last ticks one by one: stamp and mid of the last 128. No columns of its own."""
+"""The last ticks one by one: stamp and mid of the last 128, none from before a hole. No columns of its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def take(state: I64, at: int, ts: int, mid2: int) -> None:
     state[slot] = ts
     state[slot + 1] = mid2
     state[at + _HEAD] += 1
+
+
+@subkernel
+def resume(state: I64, at: int) -> None:
+    """After a hole."""
+    state[at + _HEAD] = 0
 
 
 @subkernel

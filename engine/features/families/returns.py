@@ -17,7 +17,7 @@ FAMILY = Family(
     "returns", 1, 0,
     (
         *(
-            Column(f"move_{n}t", f"(mid − mid {n} ticks ago) / mean spread", f"{n} ticks", "spreads", f"{n + 1} ticks",
+            Column(f"move_{n}t", f"(mid − mid {n} ticks ago) / mean spread", f"{n} ticks", "spreads", f"{n + 1} ticks without a hole",
                    "every tick", "ratio")
             for n in TICKS
         ),

@@ -41,8 +41,8 @@ FAMILY = Family(
                "exponentially weighted variance: RiskMetrics technical document (1996)", MID),
         Column("spread_sigma", "mean spread / sigma", _SPAN, "√s", _WARM, "every tick", "ratio", QUOTES),
         Column("width_sigma",
-               "w / (sigma · √H), w = max(½ · sigma · √H, mean spread), √H = 4 · mean spread / sigma within √60 and √3600",
-               _SPAN, "1", _WARM, "every tick", "López de Prado, Advances in Financial Machine Learning (2018), ch. 3", QUOTES),
+               "w / sigma, w = max(½ · sigma · √H, mean spread), √H = 4 · mean spread / sigma within √60 and √3600",
+               _SPAN, "√s", _WARM, "every tick", "López de Prado, Advances in Financial Machine Learning (2018), ch. 3", QUOTES),
     ),
 )
 
@@ -97,5 +97,5 @@ def _gone(x: float) -> float:
 def step(tick: Tick, out: F32, column: int) -> None:
     out[column] = 2e4 * tick.sigma / tick.mid2
     out[column + 1] = tick.usual * tick.per_sigma
-    _, width, root = barrier(tick.usual, tick.sigma, _KAPPA, _H_MIN, _H_MAX, _K_VOL, _K_SPREAD)
-    out[column + 2] = width * tick.per_sigma / root
+    _, width, _ = barrier(tick.usual, tick.sigma, _KAPPA, _H_MIN, _H_MAX, _K_VOL, _K_SPREAD)
+    out[column + 2] = width * tick.per_sigma

@@ -46,6 +46,7 @@ schemas: .venv/demo.stamp       ## write docs/schemas and the reference pages of
 	$(BIN)/python deploy/configuration.py
 	$(BIN)/python deploy/metrics.py
 	$(BIN)/python deploy/features.py
+	$(BIN)/python deploy/pictures.py
 
 pins: .venv/dev.stamp           ## write deploy/requirements anew from pyproject.toml (newest: make pins UPGRADE=--upgrade)
 	$(call compile,dev,)

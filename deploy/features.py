@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+from deploy.pictures import STRETCHES, TOLD
 from engine.features import FeatureSet
 from engine.features.families import indicators
 from engine.features.kernel import RAW, layout
@@ -56,14 +57,15 @@ What the words below mean:
 `[features] timeframes` names other bar lengths for the indicators ({lengths}); each is {per} columns.
 
 Cost: a tick pays for what is computed at every tick, and a copy of the rest. [Benchmarks](benchmarks.md) has the figures.
-"""
+
+{pictures}"""
 
 
 def document() -> str:
     families = layout(indicators.USUAL)
     columns = sum(len(family.columns) for family in families)
     assert columns == len(FeatureSet.default().names)
-    parts = [HEAD.format(count=columns, lengths=", ".join(indicators.TIMEFRAMES), per=indicators.COUNT)]
+    parts = [HEAD.format(count=columns, lengths=", ".join(indicators.TIMEFRAMES), per=indicators.COUNT, pictures=TOLD)]
     parts += [_section(family) for family in families if family.columns]
     raw = RAW[-1]
     parts.append(f"\n## {raw.name}\n\nNot among the {columns}: `FeatureSet.time_features(clock)` gives these nine.\n\n")
@@ -73,7 +75,9 @@ def document() -> str:
 
 def _section(family: Family) -> str:
     told = inspect.cleandoc(_module(family).__doc__ or "").strip()
-    return f"\n## {family.name}\n\n{told}\n\n{_table(family.columns)}"
+    names = [name for name in STRETCHES if name.partition("_")[0] == family.name]
+    shown = "\n\n".join(f"![{name}](features/{name}.svg)" for name in names)
+    return f"\n## {family.name}\n\n{shown}\n\n{told}\n\n{_table(family.columns)}"
 
 
 def _module(family: Family) -> object:

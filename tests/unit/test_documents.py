@@ -1,7 +1,8 @@
-"""docs/configuration.md and docs/metrics.md: up to date with the types and collectors they are made from."""
+"""Pages and pictures of docs/ that are made: up to date with the types, collectors and columns they are made from."""
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from engine.config import SECTIONS, Config
+from engine.features import FeatureSet
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,6 +19,19 @@ ROOT = Path(__file__).parents[2]
 def test_up_to_date(name: str) -> None:
     made: str = runpy.run_path(str(ROOT / "deploy" / f"{name}.py"))["document"]()
     assert (ROOT / "docs" / f"{name}.md").read_text() == made, "run `make schemas`"
+
+
+def test_pictures_are_up_to_date() -> None:
+    made: dict[str, str] = runpy.run_path(str(ROOT / "deploy" / "pictures.py"))["documents"]()
+    there = {file.name: file.read_text() for file in (ROOT / "docs" / "features").iterdir()}
+    assert not {name for name in made | there if made.get(name) != there.get(name)}, "run `make schemas`; is one left over?"
+
+
+def test_every_column_is_pictured_once_on_its_page() -> None:
+    page = (ROOT / "docs" / "features.md").read_text()
+    shown = [ROOT / "docs" / link for link in re.findall(r"!\[\w+\]\((\S+\.svg)\)", page)]
+    names = [name for file in shown for name in re.findall(r'<text class="name"[^>]*>(\w+)<', file.read_text()) if name != "mid"]
+    assert sorted(names) == sorted(FeatureSet.default().names)
 
 
 def test_every_key_of_the_configuration_is_told() -> None:

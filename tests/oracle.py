@@ -8,8 +8,8 @@ was taken:
 - What would divide by 0 is NaN, where the page doesn't say otherwise; but a spread of 0 over a mean of 0 is 1.
 - `spread_rank`: of the panes that held ticks, however long ago.
 - The cities' hours: the running minute counts as elapsed, so that 0 is outside only; the day and the week do without it.
-- `jump_300s`: each closed pane of the window has its move m from the close of the pane before and that pane's own m₋₁, even
-  where these lie before the window, never across a hole; the first pane moves from its first tick; known of 2 closed panes.
+- `jump_300s`: each closed pane of the window has its move m from the close of the pane before, even where that lies before
+  the window, never across a hole (the first pane moves from its first tick); products are of moves in the window.
 - `pace_10t`: d is a tenth of the time since 10 ticks ago, D is 300 s / ticks.
 - `width_sigma`: the barrier of the manifest's default moments, of the mean spread.
 - The day and the week are read off New York's clock, also where it is put forward or back.
@@ -139,9 +139,12 @@ class History:
         """The first tick, and the first after each hole."""
         return np.concatenate([[0], np.flatnonzero(np.diff(self.ts) > 600 * SECOND) + 1])
 
+    def since(self, i: int) -> int:
+        """Ticks since the first, or the first after the last hole."""
+        return i - int(self.starts[self.starts <= i][-1])
+
     def known(self, i: int, seconds: int) -> bool:
-        start = self.starts[self.starts <= i][-1]
-        return bool(self.ts[i] - self.ts[start] >= seconds * SECOND)
+        return bool(self.ts[i] - self.ts[i - self.since(i)] >= seconds * SECOND)
 
     def window(self, i: int, seconds: int) -> slice:
         """The running pane up to this tick, and the 59 pane lengths before it."""
@@ -190,7 +193,7 @@ class History:
         width = math.nan
         if not math.isnan(sigma):
             horizon = min(max((4 * spread / sigma) ** 2, 60.0), 3600.0)
-            width = max(0.5 * sigma * math.sqrt(horizon), spread) / (sigma * math.sqrt(horizon))
+            width = max(0.5 * sigma * math.sqrt(horizon), spread) / sigma
         return {"sigma": 1e4 * sigma / (self.mid[i] / 2), "spread_sigma": over(spread, sigma), "width_sigma": width}
 
     @cached_property
@@ -228,7 +231,7 @@ class History:
 
     def returns(self, i: int) -> Row:
         def ticks(back: int) -> float:
-            return over((self.mid[i] - self.mid[i - back]) / 2, self.mean_spread[i]) if i >= back else math.nan
+            return over((self.mid[i] - self.mid[i - back]) / 2, self.mean_spread[i]) if self.since(i) >= back else math.nan
 
         def seconds(length: int) -> float:
             if not self.known(i, length):
@@ -246,19 +249,18 @@ class History:
         if self.known(i, 300) and len(self.closes(i)) > 1:
             seen = int(np.searchsorted(self.pane_ends, i))
             closed = slice(seen - len(self.closes(i)), seen)
-            m, before = (abs(moves[closed]).tolist() for moves in self.pane_moves)
-            jump = 1 - over(math.pi / 2 * sum(a * b for a, b in zip(m, before, strict=True)), sum(a * a for a in m))
+            m = abs(self.pane_moves[closed]).tolist()
+            jump = 1 - over(math.pi / 2 * sum(a * b for a, b in pairwise(m)), sum(a * a for a in m))
         return {"rv_60s": realised(60), "rv_300s": realised(300), "jump_300s": jump}
 
     @cached_property
-    def pane_moves(self) -> tuple[I64, I64]:
+    def pane_moves(self) -> I64:
         """Of every closed pane: its close less that of the pane before (a first pane's: less its first tick's mid, at the
-        start as after a hole), and that pane's own such move."""
+        start as after a hole)."""
         segment = np.searchsorted(self.starts, self.pane_ends, side="right") - 1
         from_start = np.diff(segment, prepend=-1) != 0
         closes = self.mid[self.pane_ends]
-        moves = closes - np.where(from_start, self.mid[self.starts[segment]], np.roll(closes, 1))
-        return moves, np.where(from_start, 0, np.roll(moves, 1))
+        return closes - np.where(from_start, self.mid[self.starts[segment]], np.roll(closes, 1))
 
     @cached_property
     def direction(self) -> list[int]:
@@ -295,7 +297,7 @@ class History:
         if not self.known(i, 300):
             return {"rate_60s": math.nan, "pace_10t": math.nan}
         minute, five = len(self.ts[self.window(i, 60)]), len(self.ts[self.window(i, 300)])
-        d = int(self.ts[i] - self.ts[i - 10]) / 10 if i >= 10 else math.nan
+        d = int(self.ts[i] - self.ts[i - 10]) / 10 if self.since(i) >= 10 else math.nan
         return {"rate_60s": (minute / 60) / (five / 300), "pace_10t": over(d, d + 300 * SECOND / five)}
 
     def distance(self, i: int) -> Row:

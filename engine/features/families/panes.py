@@ -171,7 +171,8 @@ def _close_long(state: I64, at: int, slot: int, close: int) -> None:
     state[at + _LOWEST] = min(state[at + _LOWEST], state[at + _LOW])
     move = abs(_move(state, at, state[at + _LAST_CLOSE], close))
     state[slot + _S_MOVE2] = move * move
-    state[slot + _S_BIPOWER] = move * state[at + _LAST_MOVE]
+    alone = state[at + _LONG + _HEAD] - state[at + _LONG + _TAIL] == 1
+    state[slot + _S_BIPOWER] = 0 if alone else move * state[at + _LAST_MOVE]
     state[at + _MOVES2] += state[slot + _S_MOVE2]
     state[at + _BIPOWER] += state[slot + _S_BIPOWER]
     state[at + _LAST_CLOSE] = close

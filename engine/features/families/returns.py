@@ -17,8 +17,8 @@ FAMILY = Family(
     "returns", 1, 0,
     (
         *(
-            Column(f"move_{n}t", f"(mid − mid {n} ticks ago) / mean spread", f"{n} ticks", "spreads", f"{n + 1} ticks without a hole",
-                   "every tick", "ratio")
+            Column(f"move_{n}t", f"(mid − mid {n} ticks ago) / mean spread", f"{n} ticks", "spreads",
+                   f"{n + 1} ticks without a hole", "every tick", "ratio")
             for n in TICKS
         ),
         *(

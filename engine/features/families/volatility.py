@@ -18,7 +18,7 @@ FAMILY = Family(
             for w, p in ((60, 1), (300, 5))
         ),
         Column("jump_300s",
-               "1 − (π/2 · Σ |m| · |m₋₁|) / Σ m², m: moves to the closes of the window's closed panes, none across a hole; from two on",
+               "1 − (π/2 · Σ |m| · |m₋₁|) / Σ m², m: moves to the closes of the closed panes, none across a hole; from two on",
                "300 s in panes of 5 s", "1", "300 s", "every 5 s",
                "bipower variation: Barndorff-Nielsen & Shephard (2004); relative jump: Huang & Tauchen (2005)"),
     ),

@@ -67,6 +67,10 @@ in the log as it came. Whoever writes ticks puts an alias into the partition of 
 text names its offset. A time that the clock skipped in spring is refused, with its row. The hour that it shows twice in autumn is
 told apart by the order of a symbol's rows: where they go back once, the first pass is before the change and the second after
 it; where they go back more often or not at all, the row is refused. When the clocks change is read from the package `tzdata`.
+
+Stamps of the wrong clock are told where they show: an engine says so when future-dated ticks are a whole or half hour
+ahead of the log's own stamps; `features compute`, `feed files` and `train` say so when the weekends of a currency (`calendar`, or
+the shipped table's) don't lie where New York has them.
 """
 
 TAIL = """

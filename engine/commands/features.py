@@ -30,6 +30,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from ..eventtime import EventTime, refusals
     from ..features import FeatureSet
     from ..files import read_ticks
+    from ..skew import doubts
 
     kind, _, clock = args.chosen.partition(":")
     features = FeatureSet.default() if kind == "default" else FeatureSet.time_features(clock or "1m")
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if not args.files or not args.out:
         raise UsageError("arguments", "compute takes files and --out", hint=EXAMPLE)
     ticks = read_ticks(args.files, config.rules(), columns=column_map(args.map))
+    for doubt in doubts(ticks):
+        note(doubt)
     refused = refusals(EventTime().admit(ticks))
     frame = features.frame(ticks)
     try:

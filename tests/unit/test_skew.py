@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.cli import main
 from engine.files import read_ticks, write_ticks
 from engine.instruments import Instrument
 from engine.skew import doubts, future_doubt
@@ -44,7 +45,7 @@ def weeks(start: str = "2024-02-20", days: int = 60, opens: float = 0.0, closes:
 
 
 def test_weekends_in_utc_are_not_doubted_whatever_a_venue_s_hours() -> None:
-    for opens, closes in ((0, 0), (1, 0), (-2, 0), (0, -1), (1, -1), (0.3, -0.3)):
+    for opens, closes in ((0, 0), (1, 0), (-2, 0), (0, -1), (1, -1), (0.3, -0.3), (0, -2.4)):
         assert doubts(batch(weeks(opens=opens, closes=closes))) == []
 
 
@@ -54,6 +55,15 @@ def test_weekends_elsewhere_name_the_clock_and_what_to_do(hours: int, opens: int
     (said,) = doubts(batch(weeks(opens=opens) + hours * HOUR))
     assert f"look like UTC{hours:+d}." in said
     assert f'[instruments] EURUSD.zone = "Etc/GMT{-hours:+d}"' in said
+
+
+def test_most_weekends_must_agree() -> None:
+    """A file of two clocks has no name; a holiday isn't one."""
+    ts = weeks()
+    midweek = int(np.datetime64("2024-04-04", "ns").astype(np.int64))
+    few, most = ts + 3 * HOUR * (ts > midweek), ts + 3 * HOUR * (ts < midweek)
+    assert doubts(batch(few)) == []
+    assert len(doubts(batch(most))) == 1
 
 
 def test_what_it_says_to_do_mends_it(tmp_path: Path) -> None:
@@ -79,6 +89,21 @@ def test_the_text_is_for_a_person() -> None:
     ]
     (said,) = doubts(batch(weeks() + 3 * HOUR, zone="Europe/Athens"))
     assert "its zone isn't Europe/Athens" in said
+
+
+@pytest.mark.parametrize("verb", [["features", "compute", "{}", "--out", "f.parquet"], ["feed", "files", "{}", "--speed", "max"],
+                                  ["train", "--ticks", "{}"]])
+def test_who_reads_files_hears_it_once(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOCSIN_LOG_TRANSPORT", "memory://skew" if verb[0] == "feed" else "")
+    write_ticks(batch(weeks(days=9)[::5] + 2 * HOUR), tmp_path / "a.parquet")
+    write_ticks(batch(weeks(days=9)[::5]), tmp_path / "utc.parquet")
+    main([part.format("a.parquet") for part in verb])          # whatever becomes of it: nothing can be learned from these
+    assert capsys.readouterr().err.count("look like UTC+2.") == 1
+    main([part.format("utc.parquet") for part in verb])
+    assert "look like" not in capsys.readouterr().err
 
 
 def test_only_what_closes_with_new_york_is_looked_at() -> None:
@@ -122,6 +147,8 @@ def test_hours_ahead_of_the_log_are_a_zone(ahead: float, says: str) -> None:
     assert len(said) == bool(says)
     assert all(says in text for text in said)
     assert doubts(batch(stored + int(ahead))) == []           # nobody says when they were stored
+    some = np.where(np.arange(50) < 40, 0, stored)
+    assert len(doubts(batch(stored + int(ahead), appended=some))) == bool(says)
     assert future_doubt(np.zeros(0, np.int64)) == ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine import config, instruments
+from engine import config, instruments, usual
 
 FILE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -37,15 +37,40 @@ name = "tokyo-1"
 every = "30 5 * * 1-5"
 
 [instruments]
-"*JPY" = { scale = 3 }
-EURUSD = { scale = 5, crossed = "keep" }
+table = "usual"
+"*HUF" = { scale = 3 }
+EURUSD = { scale = 5, crossed = "keep", aliases = ["EUR/USD", "EURUSD.m"], zone = "Europe/Athens", max_spread = 30 }
 ```
 """
 
 INSTRUMENTS = """\
-A table per symbol or shell pattern; the first that matches a symbol counts. `closed = true` refuses every symbol that
-none matches.
+A table per symbol or shell pattern; the first that matches a symbol counts, and no other. `closed = true` refuses every
+symbol that none matches. `table = "usual"` puts the shipped rules below behind your own.
 
+"""
+
+USUAL = """
+### The shipped table
+
+With `table = "usual"`, where no rule of yours matches first. A name that is yours, as a symbol or an alias, isn't the table's. A
+log and a bundle keep the rules themselves, not the table's name: another release of the table changes no log there is.
+
+"""
+
+CLOCKS = """
+### Aliases and zones
+
+An alias is its symbol: one stream of ticks, one state, signals under the symbol, whatever patterns match it. What came stays
+in the log as it came. Whoever writes ticks puts an alias into the partition of its symbol, as `tocsin feed` and `publish` do.
+
+`zone` is for files only: their datetimes and text without a zone show its clock. Integers are UTC, and so is the wire, where
+text names its offset. A time that the clock skipped in spring is refused, with its row. The hour that it shows twice in autumn is
+told apart by the order of a symbol's rows: where they go back once, the first pass is before the change and the second after
+it; where they go back more often or not at all, the row is refused. When the clocks change is read from the package `tzdata`.
+
+Stamps of the wrong clock are told where they show: an engine says so when future-dated ticks are a whole or half hour
+ahead of the log's own stamps; `features compute`, `feed files` and `train` say so when the weekends of a currency (`calendar`, or
+the shipped table's) don't lie where New York has them.
 """
 
 TAIL = """
@@ -83,8 +108,18 @@ def document() -> str:
         name, colon, text = line.strip().partition(": ")
         if colon and name in instruments.Instrument.__struct_fields__:
             said[name] = text
-    parts.append(f"\n## [instruments]\n\n{INSTRUMENTS}{_table(instruments.Instrument, said)}{TAIL}")
+    parts.append(f"\n## [instruments]\n\n{INSTRUMENTS}{_table(instruments.Instrument, said)}{USUAL}{_usual()}{CLOCKS}{TAIL}")
     return "".join(parts)
+
+
+def _usual() -> str:
+    """Symbols of the same rule in one row."""
+    rows: dict[str, list[str]] = {}
+    for symbol, rule in usual.rules().items():
+        rows.setdefault(f"{rule['scale']} | {rule['size_scale']} | {rule['calendar']}", []).append(symbol)
+    told = [f"| {', '.join(symbols)} | {rule} |" for rule, symbols in rows.items()]
+    slashes = "\nEach has its name with a slash as an alias, and those with `_` (currencies and metals) or `-` (crypto).\n"
+    return "\n".join(["| symbols | scale | size_scale | calendar |", "|---|---|---|---|", *told]) + "\n" + slashes
 
 
 def _table(kind: type[msgspec.Struct], said: dict[str, str]) -> str:

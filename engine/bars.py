@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from .errors import InputRefused
+from .errors import InputRefused, UsageError
 from .files import nanoseconds, read_frame, stamps
 from .instruments import Instruments, SymbolTable
 from .types import I64, TickBatch
@@ -37,6 +37,13 @@ def are_bars(columns: Iterable[str]) -> bool:
     return set(PRICES) <= set(columns) or set(QUOTED) <= set(columns)
 
 
+def seconds(length: str) -> int:
+    """Of a bar's length. Raises UsageError `bar_length`."""
+    if length not in LENGTHS:
+        raise UsageError("bar_length", f"bars of {length}", hint=f"lengths are {', '.join(LENGTHS)}")
+    return LENGTHS[length]
+
+
 def read_bars(
     files: str | Path | Iterable[str | Path], length: str, instruments: Instruments | None = None,
     *, columns: Mapping[str, str] | None = None,
@@ -48,33 +55,36 @@ def read_bars(
     """
     import polars as pl
 
+    rules = instruments or Instruments()
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
     frames = []
     for path in paths:
         frame = read_frame(path)
         for name, source in (columns or {}).items():
-            column, _, unit = source.partition(":")
+            column = source.partition(":")[0]
             if column not in frame.columns:
                 raise InputRefused("columns", f"{path} has no column {column!r} (there are {', '.join(frame.columns)})",
                                    hint="check --map")
-            frame = frame.with_columns((stamps(frame[column], unit or "ns", path) if name == "ts" else frame[column]).alias(name))
+            frame = frame.with_columns(frame[column].alias(name))
         if "symbol" not in frame.columns:
             frame = frame.with_columns(pl.lit(path.stem.split("_")[0]).alias("symbol"))
+        if "ts" in frame.columns:
+            unit = (columns or {}).get("ts", "").partition(":")[2] or "ns"
+            frame = frame.with_columns(stamps(frame["ts"], unit, path, frame["symbol"].cast(pl.String), rules))
         frames.append(frame)
-    merged = pl.concat(frames, how="diagonal_relaxed")
-    return bars_from_frame(merged, length, instruments or Instruments())
+    return bars_from_frame(pl.concat(frames, how="diagonal_relaxed"), length, rules)
 
 
 def bars_from_frame(frame: pl.DataFrame, length: str, instruments: Instruments) -> TickBatch:
     """Five rows per bar, in order of time; the fifth is its watermark (bid 0).
 
-    Bars of one price stand around it by the instrument's `spread`. Raises InputRefused: `bar_length` (not in LENGTHS, or
-    bars overlap), `columns`, `symbol`, `row` (a price that isn't one, or finer than the scale; a high below the low).
+    Bars of one price stand around it by the instrument's `spread`. Raises UsageError `bar_length`; InputRefused: `bars_grid`
+    (bars overlap, or begin off the grid of their length), `columns`, `symbol`, `row` (a price that
+    isn't one, or finer than the scale; a high below the low).
     """
     import polars as pl
 
-    if length not in LENGTHS:
-        raise InputRefused("bar_length", f"bars of {length}", hint=f"lengths are {', '.join(LENGTHS)}")
+    span = seconds(length) * 10**9
     if not are_bars(frame.columns) or "ts" not in frame.columns:
         raise InputRefused("columns", f"these are no bars (columns: {', '.join(frame.columns)})",
                            hint=f"symbol, ts, and {', '.join(PRICES)}, or the same with bid_ and ask_ before them")
@@ -88,7 +98,7 @@ def bars_from_frame(frame: pl.DataFrame, length: str, instruments: Instruments) 
                            hint="add it to [instruments]")
     sid = names.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
     start = nanoseconds(frame["ts"])
-    _check_starts(sid, start, LENGTHS[length] * 10**9)
+    _check_starts(sid, start, span)
     quoted = set(QUOTED) <= set(frame.columns)
     points = {name: _points(frame, name, sid, table) for name in (QUOTED if quoted else PRICES)}
     if quoted:
@@ -97,7 +107,7 @@ def bars_from_frame(frame: pl.DataFrame, length: str, instruments: Instruments) 
         spread = np.array([i.spread for i in table.instruments])[sid]
         bid = np.stack([points[price] for price in PRICES]) - spread // 2
         ask = bid + spread
-    return _rows(table, sid, start, LENGTHS[length] * 10**9, bid, ask)
+    return _rows(table, sid, start, span, bid, ask)
 
 
 def _check_starts(sid: I64, start: I64, length: int) -> None:
@@ -106,7 +116,7 @@ def _check_starts(sid: I64, start: I64, length: int) -> None:
     close = same & (np.diff(start[order]) < length)
     if close.any() or (start % length).any():
         row = order[int(np.argmax(close)) + 1] if close.any() else int(np.argmax(start % length != 0))
-        raise InputRefused("bar_length", f"bar {row} begins within another one, or off the grid of its length",
+        raise InputRefused("bars_grid", f"bar {row} begins within another one, or off the grid of its length",
                            hint="name the bars' own length; ts is a bar's start")
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct, field
 
+from . import usual
 from .errors import UsageError
 from .instruments import Instruments
 from .manifest import KINDS
@@ -120,7 +121,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     trainer: TrainerSection = TrainerSection()
     lake: LakeSection = LakeSection()
     instruments: dict[str, Any] = field(default_factory=dict)
-    """[instruments]: `closed = true`, and a table per symbol or pattern: `"*JPY" = {scale = 3}`."""
+    """[instruments]: `closed = true`, `table = "usual"`, and a table per symbol or pattern: `"*JPY" = {scale = 3}`."""
     home: str = ".tocsin"
     data: str = ""
     origins: dict[str, str] = field(default_factory=dict)
@@ -162,9 +163,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return self.engine.name or f"{socket.gethostname()}.{self.log.deployment}"
 
     def rules(self) -> Instruments:
-        """The instruments as [instruments] names them."""
+        """The instruments as [instruments] names them; the shipped table's stand behind one's own. Raises UsageError."""
         rules = dict(self.instruments)
-        return Instruments({k: v for k, v in rules.items() if k != "closed"}, closed=bool(rules.get("closed", False)))
+        closed, shipped = bool(rules.pop("closed", False)), rules.pop("table", "")
+        own = Instruments(rules, closed=closed)
+        if shipped not in ("", usual.NAME):
+            raise UsageError("instrument_table", f"[instruments] table = {shipped!r}: there is no such table",
+                             hint=f'table = "{usual.NAME}", or leave it out')
+        return Instruments(usual.behind(own.to_dict()["rules"]), closed=closed) if shipped else own
 
 
 SECTIONS = ("log", "registry", "lake", "features", "engine", "trainer")

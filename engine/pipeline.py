@@ -53,7 +53,7 @@ def run(
                 asked = part.pick(ticks, rows)                          # the moments; none before the first activation
                 refused = malformed + untimely
                 part.add(ticks, asked, refused, event.entries, event.received)
-                see.ticks(len(ticks), refused)
+                see.ticks(len(ticks), refused, event.entries)
                 see.moved(event.partition, event.entries, ticks, rows.status)
                 keep = checkpoints.due(part)                            # then the batch takes a copy of the state along
                 if part.waiting >= batch_rows or keep:

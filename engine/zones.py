@@ -55,3 +55,16 @@ def offsets(name: str) -> tuple[I64, I64]:
             starts.append(3_600_000_000_000 * (before + change))
             seconds.append(ahead(after))
     return np.array(starts, np.int64), np.array(seconds, np.int64)
+
+
+def to_utc(local: I64, name: str) -> tuple[I64, I64, I64]:
+    """What a zone's clock showed (n,), in ns, to UTC: (its first ns, its last ns, how often the clock showed it) each.
+
+    The clock shows an hour twice when it goes back by it; one that it skips it never shows, and there is no ns of that.
+    Raises UsageError `zone`.
+    """
+    starts, seconds = offsets(name)
+    ahead = 1_000_000_000 * seconds
+    first = np.searchsorted(starts[1:] + ahead[:-1], local, "right")       # by where the clock stood when an offset ended
+    last = np.searchsorted(starts[1:] + ahead[1:], local, "right")         # and when one began
+    return local - ahead[first], local - ahead[last], 1 + last - first

@@ -56,10 +56,13 @@ def _chosen(args: argparse.Namespace, config: Config, quotes: bool = True) -> Fe
 
 def _compute(args: argparse.Namespace, config: Config) -> int:
     from ..eventtime import EventTime, refusals
+    from ..skew import doubts
 
     if not args.files or not args.out:
         raise UsageError("arguments", "compute takes files and --out", hint=EXAMPLE)
     ticks, features = _read(args, config)
+    for doubt in doubts(ticks):
+        note(doubt)
     refused = refusals(EventTime().admit(ticks))
     frame = features.frame(ticks)
     try:

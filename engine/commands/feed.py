@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     from ..feeds.send import send
+    from ..skew import doubts
     from ..stopping import Stop
     from ..transports import open_log
     from ..types import TickBatch
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
     try:
         ticks = TickBatch.concat(list(feed.batches()))           # both sources end; one pace for all of it
+        for doubt in doubts(ticks) if args.source == "files" else ():
+            note(doubt)
         if args.source == "sim":
             start, end = _span(args)
             ticks = ticks[(ticks.ts >= start) & (ticks.ts < end)]

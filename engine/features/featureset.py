@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bars import LENGTHS
+from ..bars import seconds
 from ..config import FeaturesSection
 from ..errors import UsageError
 from ..eventtime import EventTime
@@ -79,9 +79,8 @@ class FeatureSet:
 
         quotes: whether the bars have bid and ask. Raises UsageError `bar_length`, `timeframes`.
         """
-        if length not in LENGTHS:
-            raise UsageError("bar_length", f"bars of {length}", hint=f"lengths are {', '.join(LENGTHS)}")
-        usual = cls.default([name for name in timeframes if indicators.TIMEFRAMES.get(name, 1) >= LENGTHS[length]])
+        least = seconds(length)
+        usual = cls.default([name for name in timeframes if indicators.TIMEFRAMES.get(name, least) >= least])
         kept = [k for k, column in enumerate(usual.columns) if told_by_bars(column, length, quotes)]
         families = (Family("bars_of_" + length, 1, 0, tuple(usual.columns[k] for k in kept)),)
         return cls(families, lambda: BarState(usual.state(), kept), (usual.fingerprint, quotes), "bars:" + length)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..instruments import Instrument
 from ..jit import kernel, subkernel
 from ..manifest import Policy
 from ..state import SymbolRows
-from ..types import F32, F64, I64, Reason, Side
+from ..types import F32, F64, I64, Reason, Side, TickBatch
 
 _HELD, _SINCE, _TS, _NTH = range(4)
 WORDS = 4
@@ -19,6 +20,9 @@ WORDS = 4
 _NEUTRAL, _BUY, _SELL = int(Side.NEUTRAL), int(Side.BUY), int(Side.SELL)
 _DECIDED, _THRESHOLD = int(Reason.DECIDED), int(Reason.THRESHOLD)
 _COOLDOWN, _HYSTERESIS, _SPREAD = int(Reason.COOLDOWN), int(Reason.HYSTERESIS), int(Reason.SPREAD)
+
+_ANY = 2**63 - 1
+"""Points that no spread is wider than."""
 
 
 @subkernel
@@ -53,14 +57,14 @@ def _side(row: I64, ts: int, margin: float, rules: F64) -> tuple[int, int]:
 
 @kernel
 def _decide(
-    sid: I64, ts: I64, bid: I64, ask: I64, usual_spread: F64, status: I64, probabilities: F32, rules: F64, rows: I64,
-    side: I64, reason: I64, nth: I64,
+    sid: I64, ts: I64, bid: I64, ask: I64, usual_spread: F64, status: I64, probabilities: F32, rules: F64, widest: I64,
+    rows: I64, side: I64, reason: I64, nth: I64,
 ) -> None:
     for i in range(ts.size):
         row = rows[sid[i]]
         if status[i] != _DECIDED:
             side[i], reason[i] = _NEUTRAL, status[i]
-        elif ask[i] - bid[i] > rules[4] * usual_spread[i]:
+        elif ask[i] - bid[i] > rules[4] * usual_spread[i] or ask[i] - bid[i] > widest[sid[i]]:
             side[i], reason[i] = _NEUTRAL, _SPREAD
         else:
             margin = float(probabilities[i, _BUY]) - float(probabilities[i, _SELL])
@@ -79,17 +83,32 @@ class PolicyState:
 
     def __init__(self) -> None:
         self.rows = SymbolRows(WORDS)
+        self._instruments: list[Instrument] = []
+        self._widest = np.zeros(0, np.int64)
 
     def decide(
-        self, sid: I64, ts: I64, bid: I64, ask: I64, usual_spread: F64, status: I64, probabilities: F32, policy: Policy,
-        symbols: int,
+        self, ticks: TickBatch, usual_spread: F64, status: I64, probabilities: F32, policy: Policy,
     ) -> tuple[I64, I64, I64]:
-        """(side, reason, how many decisions of the symbol at this stamp came before), one each per asked row."""
-        self.rows.ensure(symbols)
+        """(side, reason, how many decisions of the symbol at this stamp came before), one each per asked row.
+
+        ticks: the asked ones; their instruments say which spread is too wide.
+        """
+        widest = self._widest_of(ticks.instruments)
+        self.rows.ensure(widest.size)
         rules = np.array([policy.buy, policy.sell, policy.hysteresis, policy.cooldown_s * 1e9, policy.max_spread])
-        side, reason, nth = (np.empty(ts.size, np.int64) for _ in range(3))
-        _decide(sid, ts, bid, ask, usual_spread, status, probabilities, rules, self.rows.ints, side, reason, nth)
+        side, reason, nth = (np.empty(len(ticks), np.int64) for _ in range(3))
+        _decide(
+            ticks.sid, ticks.ts, ticks.bid, ticks.ask, usual_spread, status, probabilities, rules, widest, self.rows.ints,
+            side, reason, nth,
+        )
         return side, reason, nth
+
+    def _widest_of(self, instruments: list[Instrument]) -> I64:
+        """Per symbol, points; a list that was looked at before only grows."""
+        if instruments is not self._instruments or len(instruments) != self._widest.size:
+            self._instruments = instruments
+            self._widest = np.array([i.max_spread or _ANY for i in instruments], np.int64)
+        return self._widest
 
     def apply(self, sid: I64, ts: I64, side: I64, symbols: int) -> None:
         """Take over decisions that were published before."""

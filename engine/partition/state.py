@@ -242,10 +242,7 @@ class Partition:
             return None
         ticks = asked.ticks
         probabilities, disagreement = bundle.ensemble.blend(votes)
-        decided = self.policy.decide(
-            ticks.sid, ticks.ts, ticks.bid, ticks.ask, asked.spread, asked.status, probabilities,
-            bundle.manifest.policy, len(self.symbols),
-        )
+        decided = self.policy.decide(ticks, asked.spread, asked.status, probabilities, bundle.manifest.policy)
         return Decisions(ticks, asked.horizon, asked.width, votes, probabilities, disagreement, *decided)
 
 

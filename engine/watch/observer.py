@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from .. import clock
 from ..errors import InputRefused
 from ..eventtime import VERDICTS
 from ..instruments import Instrument
+from ..skew import future_doubt
 from ..types import I64, REASONS, SIDES, Code, Cursor, Entry, Reason, Refused, TickBatch
 from ..wire.records import Decisions
 
@@ -24,6 +26,16 @@ _BUCKETS_PER_OCTAVE = 16
 
 BUCKETS_NS = (50_000, *(step * 10**power for power in range(5, 9) for step in (1, 2, 5)), 10**9)
 """Upper bounds of the exported histogram: 50 µs to 1 s in steps of 1, 2, 5."""
+
+LOOKED_AT = 20
+"""Future-dated ticks from which it's told whether their clock is another zone's."""
+
+
+class _Stamp(msgspec.Struct):
+    ts: int
+
+
+_stamp = msgspec.json.Decoder(_Stamp)
 
 UNSEEN = -1
 """Instead of a status: no tick of the symbol came since the partition was taken over."""
@@ -99,6 +111,7 @@ class Observer:
         self._name = name
         self.taken = 0
         self.rejected: Counter[str] = Counter()
+        self._ahead: list[int] = []
         self.decisions: I64 = np.zeros((len(SIDES), len(REASONS)), np.int64)
         self.latency = Latency()
         self.sent = 0
@@ -133,10 +146,22 @@ class Observer:
 
     # ---- the way of a tick
 
-    def ticks(self, taken: int, refused: list[Refused]) -> None:
+    def ticks(self, taken: int, refused: list[Refused], entries: list[Entry]) -> None:
+        """entries: the records they stood in."""
         self.taken += taken
         for item in refused:
             self.rejected[item.code.value] += 1
+        if refused and len(self._ahead) < LOOKED_AT:
+            self._look_ahead(refused, entries)
+
+    def _look_ahead(self, refused: list[Refused], entries: list[Entry]) -> None:
+        """When enough future-dated ticks came, say once whether they look like another zone's."""
+        stored = {entry.cursor: entry.appended for entry in entries}
+        self._ahead += [
+            _stamp.decode(item.payload).ts - stored[item.position.cursor] for item in refused if item.code is Code.FUTURE
+        ]
+        if len(self._ahead) >= LOOKED_AT and (doubt := future_doubt(np.array(self._ahead))):
+            self._tell(doubt)
 
     def moved(self, partition: int, entries: list[Entry], ticks: TickBatch, status: I64) -> None:
         """Records done with, the ticks taken from them and what `Rows.status` says of each."""

@@ -42,32 +42,35 @@ _K0, _K1 = 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D    # odd; any will do
 
 
 class Index:
-    """The symbols of a table as the kernel looks them up: an open-addressing hash table of eight words per slot.
+    """The symbols of a table, and their aliases, as the kernel looks them up: an open-addressing hash table of eight words
+    per slot.
 
-    A slot: the symbol's bytes as two words, their count (0: a free slot), sid, scale, size_scale, spread. Symbols that
-    don't stand in JSON as they are, that are too long, or that a closed list doesn't name any more aren't in it.
+    A slot: the name's bytes as two words, their count (0: a free slot), sid, scale, size_scale, spread. Names that don't
+    stand in JSON as they are, that are too long, or that the table doesn't know any more aren't in it.
     """
 
     def __init__(self) -> None:
         self.slots = np.zeros((_SLOTS, _WORDS), np.int64)
         self._instruments: list[Instrument] = []
         self._known = 0
+        self._used = 0
 
     def follow(self, table: SymbolTable) -> I64:
         """The slots, with what is new in the table; made anew when its instruments were counted anew."""
-        known = len(table)
-        if table.instruments is not self._instruments or 2 * known > len(self.slots):
-            self.slots = np.zeros((max(_SLOTS, 1 << (4 * known).bit_length()), _WORDS), np.int64)
-            self._instruments, self._known = table.instruments, 0
-        for sid in range(self._known, known):
-            instrument = table.instruments[sid]
-            if table.sid(instrument.symbol) == sid:
-                self._put(sid, instrument)
-        self._known = known
+        if table.instruments is self._instruments and len(table) == self._known:
+            return self.slots
+        anew = table.instruments is not self._instruments
+        names = [(name, sid) for sid in range(0 if anew else self._known, len(table)) for name in table.names(sid)]
+        if anew or 2 * (self._used + len(names)) > len(self.slots):
+            names = [(name, sid) for sid in range(len(table)) for name in table.names(sid)]
+            self.slots = np.zeros((max(_SLOTS, 1 << (4 * len(names)).bit_length()), _WORDS), np.int64)
+            self._used = 0
+        for name, sid in names:
+            self._put(name, sid, table.instruments[sid])
+        self._instruments, self._known, self._used = table.instruments, len(table), self._used + len(names)
         return self.slots
 
-    def _put(self, sid: int, instrument: Instrument) -> None:
-        symbol = instrument.symbol
+    def _put(self, symbol: str, sid: int, instrument: Instrument) -> None:
         if not symbol.isprintable() or '"' in symbol or "\\" in symbol:
             return
         name = symbol.encode()

@@ -85,7 +85,7 @@ def test_a_family_that_does_not_hold_ends_with_3(tocsin: Tocsin) -> None:
     (["features", "check"], 2, "check takes a family"), (["features", "check", "missing.py"], 2, "family_missing"),
     (["features", "list", "--set", "nonsense"], 2, "bars:LENGTH"), (["features", "list", "--set", "bars:1h"], 2, "bar_length"),
     (["features", "compute", "bars.parquet", "--out", "x.parquet"], 3, "move_10t"),
-    (["features", "compute", "bars.parquet", "--out", "x.parquet", "--set", "bars:5m"], 3, "bar_length"),
+    (["features", "compute", "bars.parquet", "--out", "x.parquet", "--set", "bars:5m"], 3, "bars_grid"),
 ])
 def test_what_can_not_be_done_is_told(tocsin: Tocsin, argv: list[str], code: int, said: str) -> None:
     walk(300).write_parquet(tocsin.folder / "bars.parquet")

@@ -46,6 +46,8 @@ OTHERS: dict[str, list[Other]] = {
     "registry.keep": [Other("1")],
     "lake.path": [Other('"elsewhere"')],
     "lake.quota_gb": [Other("0.001")],
+    "features.timeframes": [Other('"1m"', EXIT_MODEL, EXIT_MODEL)],
+    "features.families": [Other('"missing.py"', EXIT_USAGE, EXIT_USAGE)],
     "engine.name": [Other('"other"')],
     "engine.batch": [Other("1"), Other("65536")],
     "engine.lease_s": [Other("0.5")],
@@ -59,9 +61,19 @@ OTHERS: dict[str, list[Other]] = {
     "trainer.days": [Other("1.5")],
     "trainer.listen": [Other('"127.0.0.1:0"')],
     "instruments.closed": [Other("true", EXIT_MODEL)],
+    "instruments.table": [Other('"usual"', EXIT_MODEL)],
     'instruments."MADE*".scale': [Other("6", EXIT_MODEL)],
     'instruments."MADE*".size_scale': [Other("0", EXIT_MODEL)],
     'instruments."MADE*".crossed': [Other('"keep"', EXIT_MODEL)],
+    'instruments."MADE*".spread': [Other("2", EXIT_MODEL)],
+    'instruments."MADE*".aliases': [Other('["MADE"]', EXIT_USAGE, EXIT_USAGE)],           # a pattern has none
+    "instruments.MADE0.aliases": [Other('["MADE/0"]', EXIT_MODEL)],
+    'instruments."MADE*".zone': [Other('"Asia/Tokyo"', EXIT_MODEL)],
+    'instruments."MADE*".calendar': [Other('"always"', EXIT_MODEL)],
+    'instruments."MADE*".max_spread': [Other("1", EXIT_MODEL)],
+    'instruments."MADE*".commission_bp': [Other("0.3", EXIT_MODEL)],
+    'instruments."MADE*".slippage': [Other("1.5", EXIT_MODEL)],
+    'instruments."MADE*".delay_ms': [Other("0", EXIT_MODEL)],
 }
 """By key. `log.deployment` says whose signals they are, `registry.trust` (by default of the folder `registry.keys`) whose
 bundles and control records count."""
@@ -129,7 +141,8 @@ def test_every_key_is_tried() -> None:
     config = Config()
     keys = {f"{section}.{key}" for section in SECTIONS for key in getattr(config, section).__struct_fields__}
     rule = {name for name in Instrument.__struct_fields__ if name != "symbol"}             # the pattern says which
-    keys |= {"instruments.closed"} | {f'instruments."MADE*".{name}' for name in rule}
+    keys |= {"instruments.closed", "instruments.table", "instruments.MADE0.aliases"}
+    keys |= {f'instruments."MADE*".{name}' for name in rule}
     assert keys == set(OTHERS)
     assert set(Config.__struct_fields__) == {*SECTIONS, "instruments", "home", "data", "origins"}, "a section without keys here"
 

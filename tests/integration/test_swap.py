@@ -422,6 +422,29 @@ def test_a_symbol_that_is_counted_otherwise_starts_anew(site: Site, monkeypatch:
     assert "warmup" not in of["MADE0"] + of["MADE4"]
 
 
+def test_a_widest_spread_holds_from_a_position_on_and_nothing_starts_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate(site.log, site.registry, site.private, site.publish(1), "ann")
+    settings = Settings(instruments=Instruments({"MADE1": {"max_spread": 4}, "MADE2": {}}).to_dict())
+    before, after = split(site, restarted_in_the_middle(site, settings, monkeypatch))
+    assert {s.reason for s in before}.isdisjoint({"spread"})
+    wide = {key: round((s.ask - s.bid) * 1e5) > 4 and s.symbol == "MADE1" for key, s in enumerate(after)}
+    assert [s.reason == "spread" for s in after] == list(wide.values())
+    for part in (after[:150], after[150:]):                # before the restart and behind it
+        assert {s.reason for s in part if s.symbol == "MADE1"} > {"spread"}
+    assert "warmup" not in {s.reason for s in after}
+
+
+def test_aliases_hold_from_a_position_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MADE4's ticks are MADE0's from here on, where both come in one partition; else a MADE0 of that partition's own."""
+    activate(site.log, site.registry, site.private, site.publish(1), "ann")
+    settings = Settings(instruments=Instruments({"MADE0": {"aliases": ["MADE4"]}}).to_dict())
+    before, after = split(site, restarted_in_the_middle(site, settings, monkeypatch))
+    assert "MADE4" in {s.symbol for s in before}
+    assert "MADE4" not in {s.symbol for s in after}
+    assert len([s for s in after if s.symbol == "MADE0"]) > 1.5 * len([s for s in after if s.symbol == "MADE1"])
+    assert "warmup" not in {s.reason for s in after if s.symbol != "MADE0"}
+
+
 def test_an_engine_whose_file_counts_otherwise_names_the_key_and_a_command(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

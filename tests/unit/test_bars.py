@@ -152,7 +152,7 @@ def test_bars_of_ticks_are_the_ticks_own() -> None:
 
 BROKEN = {
     "columns": lambda frame: frame.drop("bid_open"),
-    "bar_length": lambda frame: frame.with_columns(pl.col("ts") + 30_000_000_000),
+    "bars_grid": lambda frame: frame.with_columns(pl.col("ts") + 30_000_000_000),
     "row": lambda frame: frame.with_columns(pl.col("bid_high") * 0.9),
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from engine.errors import TocsinError
+from engine.features.state import FeatureState
 from trainers.bench import lanes
 from trainers.bench.peers import PEERS, OnWindow, Peer, Series, TickByTick, WholeArrays
 from trainers.bench.peers.base import WINDOW, made_series
@@ -22,10 +23,16 @@ def named(peer: Peer) -> str:
     return f"{peer.name} {peer.how}"
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=named)
+HERE = [peer for peer in PEERS if peer.version]
+"""Those installed: the tests' own libraries bring two, `--group bench` the rest."""
+
+
+def test_some_peers_are_here() -> None:
+    assert {peer.package for peer in HERE} >= {"polars", "TA-Lib"}
+
+
+@pytest.mark.parametrize("peer", HERE, ids=named)
 def test_a_peer_computes_the_indicators(peer: Peer) -> None:
-    if peer.version is None:
-        pytest.skip(f"{peer.package} is not installed")
     assert len(INDICATORS) == 12
     assert len(peer.check()) <= 2
     series = made_series(0)
@@ -37,10 +44,8 @@ def test_a_peer_computes_the_indicators(peer: Peer) -> None:
     assert len(found.keys() - peer.otherwise) >= 10
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=named)
+@pytest.mark.parametrize("peer", HERE, ids=named)
 def test_symbols_of_a_peer_share_no_state_and_it_can_be_timed(peer: Peer) -> None:
-    if peer.version is None:
-        pytest.skip(f"{peer.package} is not installed")
     if isinstance(peer, TickByTick):
         (alone, alone_says), (take, says), (other, _) = (peer.load()() for _ in range(3))
         for row, prices in enumerate(zip(*(column.tolist() for column in made_series(0).prices), strict=True)):
@@ -173,13 +178,13 @@ def test_made_ticks_move_at_the_rate_asked_for() -> None:
 def test_every_lane_of_batches_takes_every_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     stretch = lanes.made(symbols=2, ticks=2000, rate=1.0, timed=1500)
     taken: list[int] = []
-    update = lanes.FeatureState.update
+    update = FeatureState.update
 
     def counted(state: Any, ticks: Any) -> Any:
         taken.append(len(ticks))
         return update(state, ticks)
 
-    monkeypatch.setattr(lanes.FeatureState, "update", counted)
+    monkeypatch.setattr(FeatureState, "update", counted)
     for lane in (
         lanes.batches(stretch, 256), lanes.frames(stretch, False), lanes.frames(stretch, True), lanes.lines(stretch),
     ):

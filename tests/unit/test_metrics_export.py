@@ -62,7 +62,7 @@ class Scene:
         sid = np.arange(len(symbols))
         ticks = TickBatch([Instrument(symbol) for symbol in symbols], sid=sid, ts=sid + 1, bid=sid + 1, ask=sid + 2)
         entries = [Entry((0, at), Kind.TICKS, b"", appended) for at in range(records)]
-        self.seen.ticks(len(ticks), [])
+        self.seen.ticks(len(ticks), [], [])
         self.seen.moved(number, entries, ticks, np.array(status, np.int64))
 
 
@@ -76,7 +76,7 @@ def refused(*codes: Code) -> list[Refused]:
 
 
 def test_ticks_by_verdict_and_rejects_by_code(scene: Scene) -> None:
-    scene.seen.ticks(5, refused(Code.LATE, Code.LATE, Code.MALFORMED))
+    scene.seen.ticks(5, refused(Code.LATE, Code.LATE, Code.MALFORMED), [])
     scene.seen.control_refused(1, InputRefused("control", "unsigned"))
     found = scene.scrape()
     assert {labels[0]: n for (name, labels), n in found.items() if name == "tocsin_ticks_total"} == {

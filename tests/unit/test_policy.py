@@ -6,11 +6,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.instruments import Instrument
 from engine.manifest import Policy
 from engine.partition.policy import PolicyState
-from engine.types import F32, I64, REASONS, SIDES, Reason
+from engine.types import F32, I64, REASONS, SIDES, Reason, TickBatch
 
 S = 10**9
+
+
+INSTRUMENTS = [Instrument("A"), Instrument("B", max_spread=25), Instrument("C", max_spread=9)]
 
 
 def decide(state: PolicyState, rows: list[tuple[int, int, float, int, int]], policy: Policy) -> tuple[I64, I64, I64]:
@@ -18,7 +22,8 @@ def decide(state: PolicyState, rows: list[tuple[int, int, float, int, int]], pol
     sid, ts, _, spread, status = (np.array(c, np.int64) for c in zip(*rows, strict=True))
     margin = np.array([row[2] for row in rows])
     p: F32 = np.stack([np.full(len(rows), 0.2), 0.4 + margin / 2, 0.4 - margin / 2], axis=1).astype(np.float32)
-    return state.decide(sid, ts * S, np.full(len(rows), 1000), 1000 + spread, np.full(len(rows), 10.0), status, p, policy, 3)
+    ticks = TickBatch(INSTRUMENTS, sid=sid, ts=ts * S, bid=np.full(len(rows), 1000), ask=1000 + spread)
+    return state.decide(ticks, np.full(len(rows), 10.0), status, p, policy)
 
 
 def told(rows: list[tuple[int, int, float, int, int]], policy: Policy) -> list[tuple[str, str]]:
@@ -30,7 +35,7 @@ def told(rows: list[tuple[int, int, float, int, int]], policy: Policy) -> list[t
         margin = float(np.float32(0.4 + margin / 2)) - float(np.float32(0.4 - margin / 2))
         if status:
             side, reason = "neutral", REASONS[status]
-        elif spread > 10 * policy.max_spread:
+        elif spread > 10 * policy.max_spread or spread > (INSTRUMENTS[sid].max_spread or spread):
             side, reason = "neutral", "spread"
         elif margin > 0 and margin >= policy.buy:
             side, reason = "buy", "decided"
@@ -52,7 +57,7 @@ def told(rows: list[tuple[int, int, float, int, int]], policy: Policy) -> list[t
 
 
 margins = st.sampled_from([-0.5, -0.2, -0.11, -0.06, -0.04, 0.0, 0.04, 0.06, 0.11, 0.2, 0.5])
-row = st.tuples(st.integers(0, 2), st.integers(0, 3), margins, st.sampled_from([1, 10, 31]),
+row = st.tuples(st.integers(0, 2), st.integers(0, 3), margins, st.sampled_from([1, 9, 10, 25, 26, 31]),
                 st.sampled_from([0, 0, 0, 0, int(Reason.WARMUP), int(Reason.GAP)]))
 
 
@@ -94,3 +99,14 @@ def test_a_wide_spread_and_a_cold_start_are_neutral() -> None:
     side, reason, _ = decide(PolicyState(), rows, Policy(0.1, -0.1))
     assert [SIDES[s] for s in side] == ["neutral", "buy", "neutral"]
     assert [REASONS[r] for r in reason] == ["spread", "decided", "warmup"]
+
+
+def test_each_instrument_has_its_own_bound_which_may_change_between_batches() -> None:
+    state, policy, p = PolicyState(), Policy(0.1, -0.1), np.array([[0.2, 0.7, 0.1]] * 3, np.float32)
+    sid, one = np.arange(3), np.ones(3, np.int64)
+    reasons = []
+    for instruments in (INSTRUMENTS, [Instrument("A", max_spread=19), Instrument("B"), Instrument("C", max_spread=20)]):
+        ticks = TickBatch(instruments, sid=sid, ts=one, bid=one, ask=21 * one)
+        _, reason, _ = state.decide(ticks, np.full(3, 100.0), 0 * one, p, policy)
+        reasons.append([REASONS[r] for r in reason])
+    assert reasons == [["decided", "decided", "spread"], ["spread", "decided", "decided"]]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.instruments import Instrument, Instruments, SymbolTable
 from engine.types import COLUMNS, Code, Entry, Kind, Position, Refused, TickBatch
 from engine.wire import scan as scanner
-from engine.wire.frame import MAX_ROWS
+from engine.wire.frame import MAX_ROWS, pack
 from engine.wire.scan import Row, scan
 from engine.wire.stamps import ns_to_rfc3339
 from engine.wire.ticks import MAX_RECORD, decode, judge
@@ -23,9 +23,10 @@ from tests.made import made_ticks
 
 RULES = Instruments({
     "COARSE": {"scale": 1, "size_scale": 0}, "FINE": {"scale": 9, "size_scale": 9}, "LAST*": {"scale": 2, "spread": 5},
-    "*": {},
+    "EURUSD": {"scale": 5, "aliases": ["EUR/USD", "EURUSD.in_words_17b"]}, "*": {},
 })
-NAMES = ("A", "EURUSD", "COARSE", "FINE", "LAST", "LASTEIGHT", "SIXTEEN_BYTES_16", "SEVENTEEN_BYTES17", "ÅÄÖ", "株式", "A'B C")
+NAMES = ("EUR/USD", "EURUSD.in_words_17b", "A", "EURUSD",
+         "COARSE", "FINE", "LAST", "LASTEIGHT", "SIXTEEN_BYTES_16", "SEVENTEEN_BYTES17", "ÅÄÖ", "株式", "A'B C")
 GOOD = b'{"symbol":"EURUSD","ts":1400000000000000000,"bid":1.23456,"ask":1.23458}'
 
 
@@ -397,3 +398,49 @@ def test_a_symbol_that_json_escapes_is_known_but_not_looked_up() -> None:
         payload = GOOD.replace(b"EURUSD", text)
         (told,), asked = scanned([payload], table)
         assert (told, asked) == (judge(payload, table), [payload])
+
+
+# ---- aliases
+
+
+def test_aliases_are_looked_up_as_their_symbol() -> None:
+    table = SymbolTable(RULES)
+    lines = [GOOD.replace(b"EURUSD", name) for name in (b"EUR/USD", b"EURUSD", b"EURUSD.in_words_17b", b"EUR/USD")]
+    told, asked = scanned(lines, table)
+    assert told == [judge(GOOD, SymbolTable(RULES))] * 4
+    assert asked == [lines[0], lines[2]], "the first, whose name is new, and the one that is too long for the kernel"
+    assert [i.symbol for i in table.instruments] == ["EURUSD"]
+
+
+def test_a_refused_line_keeps_the_name_it_came_with() -> None:
+    bad = GOOD.replace(b"EURUSD", b"EUR/USD").replace(b"1.23456", b"-1")
+    assert [r.payload for r in decode([entry(GOOD), entry(bad, 1)], SymbolTable(RULES))[1]] == [bad]
+
+
+def test_aliases_of_many_symbols_are_found() -> None:
+    rules = Instruments({f"S{k}": {"aliases": [f"S/{k}", f"S-{k}"]} for k in range(100)})
+    table = SymbolTable(rules)
+    lines = [GOOD.replace(b"EURUSD", name.encode()) for k in range(100) for name in (f"S/{k}", f"S{k}", f"S-{k}")]
+    batch, refused = decode([entry(b"\n".join(lines))], table)
+    assert (batch.sid.tolist(), refused) == ([k for k in range(100) for _ in range(3)], [])
+    assert scanned(lines, table)[1] == []
+
+
+def test_looking_names_up_adds_no_symbol() -> None:
+    """What is counted under other rules may be another symbol's name by now, or one's own."""
+    table = SymbolTable(Instruments({"A": {"aliases": ["B"]}}))
+    assert table.sid("A") == 0
+    table.recount(Instruments({"C": {"aliases": ["A"]}, "B": {}}, closed=True))
+    assert scanned([GOOD.replace(b"EURUSD", b"X")], table)[0] == [Code.SYMBOL]
+    assert [i.symbol for i in table.instruments] == ["A"]
+    batch, _ = decode([entry(GOOD.replace(b"EURUSD", name), at) for at, name in enumerate((b"B", b"A", b"C"))], table)
+    assert [batch.symbol(row) for row in range(3)] == ["B", "C", "C"]
+
+
+def test_a_frame_counts_by_its_aliases_too() -> None:
+    sent = TickBatch(
+        [Instrument("EUR/USD"), Instrument("EURUSD")], sid=np.array([0, 1]), ts=np.array([1, 2]), bid=np.array([5, 6]),
+        ask=np.array([7, 8]),
+    )
+    batch, refused = decode([entry(pack(sent))], SymbolTable(RULES))
+    assert (batch.symbols, batch.sid.tolist(), batch.bid.tolist(), refused) == (["EURUSD"], [0, 0], [5, 6], [])

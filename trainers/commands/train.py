@@ -44,6 +44,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from engine.registry.controls import read_controls
     from engine.registry.settings import check_file, counted_now
     from engine.registry.store import Registry
+    from engine.skew import doubts
     from engine.transports import open_log
 
     from ..label_file import read_labels
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
         if args.ticks:
             rules = counted_now(log, controls) if log else config.rules()
             ticks = read_ticks(args.ticks, rules, columns=column_map(args.map))
+            for doubt in doubts(ticks):
+                note(doubt)
         else:
             assert log is not None
             ticks, rules = ticks_of_log(log, registry, config, config.trainer.days)

@@ -60,6 +60,35 @@ Cost: a tick pays for what is computed at every tick, and a copy of the rest. [B
 
 {pictures}"""
 
+OWN = """
+## Families of one's own
+
+A module with `FAMILY` and `step`, named in `[features] families` (a file that ends in .py, a module, or the name of an entry
+point `tocsin.feature` that a package brings). Its columns stand behind the others, for training and live.
+
+```python
+import numpy as np
+from numba import njit                            # leave out @njit for plain Python: some microseconds a tick, the slow path
+from engine.features import Column, Family
+
+@njit
+def step(state, real, seen, out):                 # once per admitted tick of a symbol
+    out[0] = (seen.bid - state[1]) / seen.spread if state[0] > 0 and seen.spread > 0.0 else np.nan
+    state[0] += 1
+    state[1] = seen.bid
+
+FAMILY = Family("bid_moves", 1, 2, (              # name, version, words of state, columns
+    Column("bid_move", "(bid − the last bid) / mean spread", "1 tick", "spreads", "2 ticks", "every tick", "ratio"),
+))
+```
+
+`state` and `real` are the family's words of one symbol, the same memory as int64 and as float64, zero before its first tick:
+all it may remember. `seen` has `ts` (ns), `bid`, `ask`, `bid_size`, `ask_size` (integer points), `spread` (the mean, points)
+and `sigma` (points per √second, NaN until known). `out` is the row's part for its columns (float32). Numbers that don't stand
+in the words don't survive a restart: `tocsin features check FILE.py` tries that and the rest of what a family must promise,
+and prints a verdict. Compiled code isn't checked for indices beyond its arrays. The fingerprint covers the file's bytes.
+"""
+
 
 def document() -> str:
     families = layout(indicators.USUAL)
@@ -70,6 +99,7 @@ def document() -> str:
     raw = RAW[-1]
     parts.append(f"\n## {raw.name}\n\nNot among the {columns}: `FeatureSet.time_features(clock)` gives these nine.\n\n")
     parts.append(_table(raw.columns))
+    parts.append(OWN)
     return "".join(parts)
 
 

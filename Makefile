@@ -32,7 +32,7 @@ test: .venv/test.stamp          ## the tests: unit, contract, integration, accep
 chaos: .venv/test.stamp         ## kill everything at some 60 moments that SEED=1 gives, and prove that nothing was lost: 8 minutes
 	$(BIN)/python -m tests.chaos $(SEED)
 
-parity: .venv/test.stamp        ## 5 million real ticks in every cutting, order and process: the same bits each time: 6 minutes
+parity: .venv/test.stamp        ## 5 million real ticks in every cutting, order and process, the same bits each time: 2 minutes
 	$(BIN)/python -m tests.parity 5000000
 
 check: .venv/dev.stamp          ## style, types, floors, published schemas, nothing of this machine in the files

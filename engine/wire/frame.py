@@ -3,8 +3,8 @@
     0   3 bytes   magic "TKF"
     3   u8        version, 2
     4   u32       rows
-    8   u32       bytes of the symbol table
-    12            symbol table: JSON [[symbol, scale, size_scale], …], with blanks behind it up to a multiple of 8
+    8   u32       bytes of the symbol table and the blanks behind it
+    12            symbol table: JSON [[symbol, scale, size_scale], …]; blanks, so that the columns begin at a multiple of 8
         columns   ts, bid, ask, bid_size, ask_size, seq int64, then sid int32
         u64       XXH64 of everything before
 

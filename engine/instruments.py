@@ -168,7 +168,7 @@ class SymbolTable:
     """The symbols of one stream of ticks in order of appearance; a symbol's number is its row in every state.
 
     Without rules, symbols must come with their instruments (`adopt`).
-    index: the same symbols as wire/scan.py looks them up; it alone makes and reads it.
+    index: the same symbols as kernels look them up; wire/scan.py alone makes it.
     """
 
     def __init__(self, rules: Instruments | None) -> None:

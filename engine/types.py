@@ -175,8 +175,10 @@ class TickBatch:
         """The rows of an int64 matrix as the columns, in the order of COLUMNS; its memory is shared."""
         batch = object.__new__(TickBatch)
         batch.instruments = instruments
-        for name, column in zip(COLUMNS, matrix, strict=True):
-            setattr(batch, name, column)
+        (
+            batch.sid, batch.ts, batch.bid, batch.ask, batch.bid_size, batch.ask_size, batch.seq,
+            batch.major, batch.minor, batch.ordinal, batch.appended,
+        ) = matrix
         return batch
 
     def columns(self) -> dict[str, I64]:

@@ -20,6 +20,7 @@ from .runtimes.ensemble import Ensemble
 from .runtimes.forest.layout import Forest
 from .runtimes.forest.scalar import ForestRuntime
 from .types import CLASSES, START, Entry, Kind, TickBatch
+from .wire import frame
 from .wire.ticks import decode, encode
 
 
@@ -32,7 +33,8 @@ def compile_everything(tell: Callable[[str], None], features: FeatureSet) -> Non
     bid = 100_000 + (np.arange(n, dtype=np.int64) * 7919) % 613
     ticks = TickBatch([Instrument("MADE")], sid=np.zeros(n, np.int64), ts=ts, bid=bid, ask=bid + 10)
     replay(ticks, made_bundle("tick", features), Instruments(), features=features)
-    decode([Entry(START, Kind.TICKS, encode(ticks, 0))], SymbolTable(Instruments()))
+    for payload in (encode(ticks, 0), frame.pack(ticks)):
+        decode([Entry(START, Kind.TICKS, payload)], SymbolTable(Instruments()))
     one = np.zeros(1, np.int64)
     PolicyState().apply(one, one, one, 1)
 

@@ -36,7 +36,7 @@ _PAD = bytes(32)
 MAX_BYTES = 16
 """Bytes of a symbol that the kernel can compare: two words."""
 _SLOTS = 64
-_LENGTH, _SID, _SCALE, _SIZE_SCALE, _SPREAD = range(2, 7)
+_LENGTH, SID, SCALE, SIZE_SCALE, _SPREAD = range(2, 7)
 _WORDS = 8
 _K0, _K1 = 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D    # odd; any will do
 
@@ -77,10 +77,18 @@ class Index:
         if not 0 < len(name) <= MAX_BYTES:
             return
         low, high = (int.from_bytes(name[at:at + 8].ljust(8, b"\0"), "little", signed=True) for at in (0, 8))
-        slot = ((low * _K0 + high * _K1) >> 32) & (len(self.slots) - 1)
+        number = (low * _K0 + high * _K1) % 2**64
+        slot = ((number ^ number >> 32) * _K0 >> 32) & (len(self.slots) - 1)
         while self.slots[slot, _LENGTH]:
             slot = (slot + 1) & (len(self.slots) - 1)
         self.slots[slot, :7] = (low, high, len(name), sid, instrument.scale, instrument.size_scale, instrument.spread)
+
+
+def slots_of(table: SymbolTable) -> I64:
+    """The slots of all that the table knows now."""
+    if table.index is None:
+        table.index = Index()
+    return table.index.follow(table)
 
 
 def scan(entries: list[Entry], table: SymbolTable, judge: Judge) -> tuple[TickBatch, list[Refused]]:
@@ -96,8 +104,7 @@ def scan(entries: list[Entry], table: SymbolTable, judge: Judge) -> tuple[TickBa
     data = np.frombuffer(text, np.uint8)
     ticks = np.empty((len(COLUMNS), len(text) // LEAST), np.int64)
     refused: list[Refused] = []
-    index = table.index = table.index or Index()
-    slots = index.follow(table)
+    slots = slots_of(table)
     row, record, at, end, ordinal = 0, -1, 0, -1, 0
     while True:
         row, record, at, end, ordinal = _scan(data, records, slots, ticks, row, record, at, end, ordinal)
@@ -117,7 +124,7 @@ def scan(entries: list[Entry], table: SymbolTable, judge: Judge) -> tuple[TickBa
         else:
             ticks[:, row] = (*told, *entry.cursor, ordinal, entry.appended)
             row += 1
-        slots = index.follow(table)
+        slots = slots_of(table)
         at, ordinal = stop + 1, ordinal + 1
     return TickBatch.of(table.instruments, ticks[:, :row]), refused
 
@@ -149,7 +156,7 @@ def _byte(typing_context: Any, at: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _int(typing_context: Any, at: Any) -> Any:
+def int_at(typing_context: Any, at: Any) -> Any:
     """The int64 at the address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -207,6 +214,7 @@ _QUOTES = np.uint64(0x2222222222222222)
 _PAIRS = np.uint64(0x000000FF000000FF)
 _MUL_EVEN = np.uint64(100 + (1_000_000 << 32))
 _MUL_ODD = np.uint64(1 + (10_000 << 32))
+_FACTOR, _FACTOR_TOO = np.uint64(_K0), np.uint64(_K1)
 _TEN, _8, _16, _32 = (np.uint64(k) for k in (10, 8, 16, 32))
 
 _POWER = 10 ** np.arange(19, dtype=np.int64)
@@ -378,8 +386,11 @@ def _after_blanks(at: int) -> int:
 
 
 @subkernel
-def _find(at: int, slots: int, most: int) -> Any:
-    """(where the symbol's string ends, its slot of the `most` + 1); -1 where the string isn't a symbol of the table."""
+def find(at: int, slots: int, most: int) -> Any:
+    """Look up the string that begins behind a quote at `at`, of which 17 bytes must be there.
+
+    (where the symbol's string ends, its slot of the `most` + 1); -1 where the string isn't a symbol of the table.
+    """
     low, high = _word(at), _word(at + 8)
     unquoted = low ^ _QUOTES
     quote = (unquoted - _ONES) & ~unquoted & _HIGH
@@ -397,13 +408,14 @@ def _find(at: int, slots: int, most: int) -> Any:
             length = 16
         else:
             return at, -1
+    mixed = low * _FACTOR + high * _FACTOR_TOO
+    number = np.int64((mixed ^ (mixed >> _32)) * _FACTOR >> _32)
     first, second = np.int64(low), np.int64(high)
-    number = (first * _K0 + second * _K1) >> 32
     while True:
         slot = slots + 8 * _WORDS * (number & most)
-        if _int(slot + 8 * _LENGTH) == 0:
+        if int_at(slot + 8 * _LENGTH) == 0:
             return at, -1
-        if _int(slot) == first and _int(slot + 8) == second and _int(slot + 8 * _LENGTH) == length:
+        if int_at(slot) == first and int_at(slot + 8) == second and int_at(slot + 8 * _LENGTH) == length:
             return at + length + 1, slot
         number += 1
 
@@ -451,7 +463,7 @@ def _line(at: int, slots: int, most: int, ticks: int, wide: int) -> int:
         if key == _SYMBOL:
             if _byte(at) != _MARK:
                 return -1
-            at, slot = _find(at + 1, slots, most)
+            at, slot = find(at + 1, slots, most)
             if slot < 0:
                 return -1
         elif key == _TS:
@@ -487,7 +499,7 @@ def _line(at: int, slots: int, most: int, ticks: int, wide: int) -> int:
     quote, last = seen & ~_QUOTE_TOO == _QUOTE, seen & ~_LAST_TOO == _LAST
     if not quote and not last:                     # so there is a symbol
         return -1
-    scale, size_scale, spread = _int(slot + 8 * _SCALE), _int(slot + 8 * _SIZE_SCALE), _int(slot + 8 * _SPREAD)
+    scale, size_scale, spread = int_at(slot + 8 * SCALE), int_at(slot + 8 * SIZE_SCALE), int_at(slot + 8 * _SPREAD)
     bid = _points(bid, bid_behind, scale)
     if quote:
         ask = _points(ask, ask_behind, scale)
@@ -501,7 +513,7 @@ def _line(at: int, slots: int, most: int, ticks: int, wide: int) -> int:
     ask_size = _size_points(ask_size, ask_size_behind, size_scale)
     if bid <= 0 or ask <= 0 or bid_size < 0 or ask_size < 0:
         return -1
-    _put(ticks, _int(slot + 8 * _SID))
+    _put(ticks, int_at(slot + 8 * SID))
     _put(ticks + 1 * wide, ts)
     _put(ticks + 2 * wide, bid)
     _put(ticks + 3 * wide, ask)

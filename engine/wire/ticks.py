@@ -5,13 +5,14 @@ What can't be taken is refused row by row, whole, with a code; the rows beside i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from ..instruments import Instrument, SymbolTable
+from ..instruments import SymbolTable
 from ..types import I64, NO_SEQ, Code, Entry, Kind, Position, Refused, TickBatch
 from . import frame
 from .stamps import rfc3339_to_ns
@@ -64,6 +65,7 @@ _last = msgspec.json.Decoder(Last)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 """What msgspec raises for bytes that aren't a tick: bad JSON, a wrong type, bad UTF-8."""
 _I64_LIMIT = 2**63
+Reader = Callable[[list[Entry], SymbolTable], tuple[TickBatch, list[Refused]]]
 
 
 def decode(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Refused]]:
@@ -71,21 +73,20 @@ def decode(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
 
     The batch shares `table`'s instruments; new symbols are added to it.
     """
-    from .scan import scan  # numba: who only writes ticks shouldn't wait for it
-
+    scan, unpack = _readers()
     batches: list[TickBatch] = []
     refused: list[Refused] = []
-    for run in _runs(entries):
+    for way, run in _runs(entries):
         bad: list[Refused] = []
-        if run[0].kind is Kind.ROWS:
-            batch = renumber(run[0].payload, table)
-        elif frame.is_frame(run[0].payload):
-            batch, bad = _decode_frame(run[0], table)
-        elif len(run[0].payload) > MAX_RECORD:
-            batch = TickBatch(table.instruments, **_nothing())
-            bad = [Refused(Position(run[0].cursor, 0), Code.OVERSIZE, run[0].payload)]
+        if way == _LINES:
+            batch, bad = scan(run, table)
+        elif way == _FRAMES:
+            batch, bad = unpack(run, table)
+        elif way == _ROWS:
+            batch = TickBatch.concat([renumber(entry.payload, table) for entry in run])
         else:
-            batch, bad = scan(run, table, judge)
+            batch = TickBatch(table.instruments, **_nothing())
+            bad = [Refused(Position(entry.cursor, 0), Code.OVERSIZE, entry.payload) for entry in run]
         batches.append(batch)
         refused += bad
     return TickBatch.concat(batches), refused
@@ -97,17 +98,37 @@ def renumber(ticks: TickBatch, table: SymbolTable) -> TickBatch:
     return TickBatch(table.instruments, **{**ticks.columns(), "sid": numbers[ticks.sid]})
 
 
-def _runs(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """JSON records that follow each other are read together; a frame, a batch of rows, what is too large stand alone."""
-    first, rows = 0, Kind.ROWS
+@cache
+def _readers() -> tuple[Reader, Reader]:
+    from .columns import unpack  # numba: who only writes ticks shouldn't wait for it
+    from .scan import scan
+
+    return partial(scan, judge=judge), unpack
+
+
+_LINES, _FRAMES, _ROWS, _TOO_LARGE = range(4)
+
+
+def _runs(entries: list[Entry]) -> Iterator[tuple[int, list[Entry]]]:
+    """Records of one way to be read that follow each other are read together."""
+    first, before, rows = 0, _LINES, Kind.ROWS
     for at, (_, kind, payload, _) in enumerate(entries):
-        if kind is rows or payload[:3] == frame.MAGIC or len(payload) > MAX_RECORD:
+        if kind is rows:
+            way = _ROWS
+        elif frame.is_frame(payload):
+            way = _FRAMES
+        else:
+            way = _LINES if len(payload) <= MAX_RECORD else _TOO_LARGE
+        if way != before:
             if at > first:
-                yield entries[first:at]
-            yield [entries[at]]
-            first = at + 1
+                yield before, entries[first:at]
+            first, before = at, way
     if len(entries) > first:
-        yield entries[first:]
+        yield before, entries[first:]
+
+
+def _nothing() -> dict[str, I64]:
+    return {name: np.zeros(0, np.int64) for name in ("sid", "ts", "bid", "ask")}
 
 
 # ---- JSON
@@ -167,74 +188,6 @@ def to_points(prices: Any, scale: Any) -> tuple[Any, Any]:
         finite = np.where(np.isfinite(prices), prices, 0.0)
         points = np.rint(finite * scale)
         return np.where(np.abs(points) < LARGEST, points, 0.0), points / scale == finite
-
-
-# ---- frames
-
-
-def _decode_frame(entry: Entry, table: SymbolTable) -> tuple[TickBatch, list[Refused]]:
-    try:
-        content = frame.unpack(entry.payload)
-    except frame.FrameError as error:
-        return TickBatch(table.instruments, **_nothing()), [
-            Refused(Position(entry.cursor, 0), error.code, entry.payload)
-        ]
-    n = content.columns["ts"].size
-    columns = dict(content.columns)
-    sids = np.array([table.sid(symbol) for symbol, _, _ in content.symbols], np.int64)
-    own = [table.instruments[s] if s >= 0 else Instrument() for s in sids]
-    sent = content.columns["sid"]
-    codes = np.zeros(n, np.int64)
-    price_shift = np.array([i.scale - scale for i, (_, scale, _) in zip(own, content.symbols, strict=True)], np.int64)
-    size_shift = np.array([i.size_scale - scale for i, (_, _, scale) in zip(own, content.symbols, strict=True)], np.int64)
-    for name in ("bid", "ask"):
-        columns[name], inexact = _rescale(columns[name], price_shift[sent])
-        codes[inexact] = 1
-    for name in ("bid_size", "ask_size"):
-        columns[name], _ = _rescale(columns[name], size_shift[sent])
-    codes[((columns["bid"] <= 0) | (columns["ask"] <= 0) | (columns["bid"] >= LARGEST) | (columns["ask"] >= LARGEST))] = 2
-    codes[(columns["bid_size"] < 0) | (columns["ask_size"] < 0)] = 3
-    codes[(columns["ts"] <= 0) | (columns["seq"] < NO_SEQ)] = 4
-    codes[sids[sent] < 0] = 5
-    rows = TickBatch(
-        table.instruments, **{**columns, "sid": sids[sent]}, major=np.full(n, entry.cursor[0], np.int64),
-        minor=np.full(n, entry.cursor[1], np.int64), ordinal=np.arange(n, dtype=np.int64),
-        appended=np.full(n, entry.appended, np.int64),
-    )
-    bad = np.flatnonzero(codes)
-    if not bad.size:
-        return rows, []
-    refused = [
-        Refused(rows.position(row), _FRAME_CODES[codes[row]], _frame_row(content, row)) for row in bad.tolist()
-    ]
-    return rows[codes == 0], refused
-
-
-_FRAME_CODES = (Code.MALFORMED, Code.SCALE, Code.PRICE, Code.SIZE, Code.MALFORMED, Code.SYMBOL)
-
-
-def _rescale(points: I64, shift: I64) -> tuple[I64, Any]:
-    """Points times 10^shift, and where that isn't exact (or leaves the range)."""
-    if not shift.any():
-        return points, np.zeros(points.size, bool)
-    up = 10 ** np.maximum(shift, 0)
-    down = 10 ** np.maximum(-shift, 0)
-    too_large = np.abs(points) > LARGEST // up
-    return np.where(too_large, LARGEST, points * np.where(too_large, 1, up)) // down, points % down != 0
-
-
-def _frame_row(content: frame.Content, row: int) -> bytes:
-    """One row of a frame as canonical JSON, in the frame's own scales."""
-    symbol, scale, size_scale = content.symbols[content.columns["sid"][row]]
-    ts, bid, ask, bid_size, ask_size, seq = (int(content.columns[name][row]) for name in frame.WIDE)
-    return json_tick(
-        symbol, ts, decimal(bid, scale), decimal(ask, scale),
-        decimal(bid_size, size_scale) if bid_size else "", decimal(ask_size, size_scale) if ask_size else "", seq,
-    )
-
-
-def _nothing() -> dict[str, I64]:
-    return {name: np.zeros(0, np.int64) for name in ("sid", "ts", "bid", "ask")}
 
 
 # ---- columns to JSON

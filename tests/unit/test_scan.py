@@ -444,3 +444,16 @@ def test_a_frame_counts_by_its_aliases_too() -> None:
     )
     batch, refused = decode([entry(pack(sent))], SymbolTable(RULES))
     assert (batch.symbols, batch.sid.tolist(), batch.bid.tolist(), refused) == (["EURUSD"], [0, 0], [5, 6], [])
+
+
+@pytest.mark.parametrize("name", ["MADE{:04}", "{}USD", "BTC-{}", "AAAAAAAA{:08}"])
+def test_symbols_of_one_pattern_are_found_at_once(name: str) -> None:
+    """They don't crowd into a few long runs of slots, however alike they are."""
+    table = SymbolTable(Instruments())
+    for k in range(1000):
+        table.sid(name.format(k))
+    slots = scanner.slots_of(table)
+    taken = np.flatnonzero(slots[:, 2])
+    runs = np.count_nonzero(np.diff(taken) > 1) + 1
+    assert len(taken) == 1000
+    assert runs > 500

@@ -104,7 +104,7 @@ def test_a_frame_in_other_points_is_counted_in_ours_or_refused_row_by_row() -> N
     assert json.loads(refused[0].payload)["bid"] == 1.10011
 
 
-def test_frames_of_another_version_or_with_flipped_bits_are_refused() -> None:
+def test_frames_of_a_later_version_or_with_flipped_bits_are_refused() -> None:
     packed = frame.pack(made_ticks(20, flaws=False))
     _, refused = decode(entries(packed[:3] + bytes([9]) + packed[4:]), SymbolTable(Instruments()))
     assert refused[0].code is Code.VERSION

@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 
 from deploy.pictures import STRETCHES, TOLD
+from engine.config import TIMEFRAMES
 from engine.features import FeatureSet
 from engine.features.families import indicators
 from engine.features.kernel import RAW, layout
@@ -39,6 +40,8 @@ What the words below mean:
   the symbol's first tick, or since the first one after a hole of more than 600 s.
 - **tick moves** are differences of the mid from tick to tick, the window's first from the tick before it (0 for a symbol's
   first tick). The **direction** of a tick is the sign of the last move that wasn't 0, 0 before there was one.
+- **holes**: what is said of a hole of more than 600 s holds at a tick too whose mid is more than eight times the window's first,
+  or less than an eighth.
 - **ticks ago** are counted back to a symbol's first tick, or to the first after a hole of more than 600 s.
 - **order flow** of a tick: + bid size if the bid is at or above the one before, − the size before if at or below; − ask size
   if the ask is at or below the one before, + the size before if at or above.
@@ -86,7 +89,13 @@ FAMILY = Family("bid_moves", 1, 2, (              # name, version, words of stat
 all it may remember. `seen` has `ts` (ns), `bid`, `ask`, `bid_size`, `ask_size` (integer points), `spread` (the mean, points)
 and `sigma` (points per √second, NaN until known). `out` is the row's part for its columns (float32). Numbers that don't stand
 in the words don't survive a restart: `tocsin features check FILE.py` tries that and the rest of what a family must promise,
-and prints a verdict. Compiled code isn't checked for indices beyond its arrays. The fingerprint covers the file's bytes.
+and prints a verdict. Only that command
+checks compiled code for indices beyond its arrays. A family that raises ends the engine at that tick, each time: try it on all
+the ticks you have. The fingerprint covers the file's bytes, comments too, and the order of the families, but not what the file
+imports: raise the family's version with that. Paths are relative to the working folder.
+
+Other features on a log that has a bundle are another deployment: `--deployment NAME` beside the old one, warmed by
+`run engine --warm`, with a bundle trained on them.
 """
 
 
@@ -94,7 +103,7 @@ def document() -> str:
     families = layout(indicators.USUAL)
     columns = sum(len(family.columns) for family in families)
     assert columns == len(FeatureSet.default().names)
-    parts = [HEAD.format(count=columns, lengths=", ".join(indicators.TIMEFRAMES), per=indicators.COUNT, pictures=TOLD)]
+    parts = [HEAD.format(count=columns, lengths=", ".join(TIMEFRAMES), per=indicators.COUNT, pictures=TOLD)]
     parts += [_section(family) for family in families if family.columns]
     raw = RAW[-1]
     parts.append(f"\n## {raw.name}\n\nNot among the {columns}: `FeatureSet.time_features(clock)` gives these nine.\n\n")

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from .errors import InputRefused, UsageError
-from .files import nanoseconds, read_frame, stamps
+from .files import EARLIEST, nanoseconds, read_frame, stamps
 from .instruments import Instruments, SymbolTable
 from .types import I64, TickBatch
 from .wire.ticks import LARGEST, to_points
@@ -72,7 +72,10 @@ def read_bars(
             unit = (columns or {}).get("ts", "").partition(":")[2] or "ns"
             frame = frame.with_columns(stamps(frame["ts"], unit, path, frame["symbol"].cast(pl.String), rules))
         frames.append(frame)
-    return bars_from_frame(pl.concat(frames, how="diagonal_relaxed"), length, rules)
+    merged = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+    if not merged.height:
+        raise InputRefused("no_rows", "no bars", hint="check the files")
+    return bars_from_frame(merged, length, rules)
 
 
 def bars_from_frame(frame: pl.DataFrame, length: str, instruments: Instruments) -> TickBatch:
@@ -88,6 +91,9 @@ def bars_from_frame(frame: pl.DataFrame, length: str, instruments: Instruments) 
     if not are_bars(frame.columns) or "ts" not in frame.columns:
         raise InputRefused("columns", f"these are no bars (columns: {', '.join(frame.columns)})",
                            hint=f"symbol, ts, and {', '.join(PRICES)}, or the same with bid_ and ask_ before them")
+    nulls = [name for name in ("symbol", "ts") if frame[name].null_count()]
+    if nulls:
+        raise InputRefused("row", f"bar {int(frame[nulls[0]].is_null().arg_true()[0])}: no {nulls[0]}", hint="remove the bar")
     frame = frame.sort("ts", "symbol", maintain_order=True)
     table = SymbolTable(instruments)
     names = frame["symbol"].cast(pl.String)
@@ -98,6 +104,9 @@ def bars_from_frame(frame: pl.DataFrame, length: str, instruments: Instruments) 
                            hint="add it to [instruments]")
     sid = names.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
     start = nanoseconds(frame["ts"])
+    if start[0] < EARLIEST:
+        raise InputRefused("row", f"the stamp of bar 0 lies before 1971 ({start[0]} ns)",
+                           hint="integers are read as ns unless the column map names a unit: --map ts=ts:ms")
     _check_starts(sid, start, span)
     quoted = set(QUOTED) <= set(frame.columns)
     points = {name: _points(frame, name, sid, table) for name in (QUOTED if quoted else PRICES)}
@@ -107,6 +116,9 @@ def bars_from_frame(frame: pl.DataFrame, length: str, instruments: Instruments) 
         spread = np.array([i.spread for i in table.instruments])[sid]
         bid = np.stack([points[price] for price in PRICES]) - spread // 2
         ask = bid + spread
+    if sid.size and bid.min() <= 0:
+        raise InputRefused("row", f"bar {int(np.argmax(bid.min(axis=0) <= 0))}: a price is below half its instrument's spread",
+                           hint="check the spread in [instruments]")
     return _rows(table, sid, start, span, bid, ask)
 
 
@@ -114,6 +126,9 @@ def _check_starts(sid: I64, start: I64, length: int) -> None:
     order = np.lexsort((start, sid))
     same = np.diff(sid[order]) == 0
     close = same & (np.diff(start[order]) < length)
+    if same.sum() > 10 and (np.diff(start[order])[same] > length).all():
+        raise InputRefused("bars_grid", "no two bars stand next to each other: they are longer than was said",
+                           hint="name the bars' own length; ts is a bar's start")
     if close.any() or (start % length).any():
         row = order[int(np.argmax(close)) + 1] if close.any() else int(np.argmax(start % length != 0))
         raise InputRefused("bars_grid", f"bar {row} begins within another one, or off the grid of its length",
@@ -123,7 +138,10 @@ def _check_starts(sid: I64, start: I64, length: int) -> None:
 def _points(frame: pl.DataFrame, name: str, sid: I64, table: SymbolTable) -> I64:
     import polars as pl
 
-    prices = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    try:
+        prices = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    except pl.exceptions.PolarsError:
+        raise InputRefused("columns", f"{name} holds what is no price", hint="check the columns' types") from None
     points, exact = to_points(prices, np.array([10.0**i.scale for i in table.instruments])[sid])
     for bad, what, hint in (
         (~((points > 0) & (points < LARGEST) & np.isfinite(prices)), "isn't a price", "remove the bar"),

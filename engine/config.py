@@ -68,6 +68,10 @@ class LakeSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Size from which the oldest days are removed."""
 
 
+TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
+"""Lengths of bars for indicators, in seconds."""
+
+
 class FeaturesSection(Struct, frozen=True, forbid_unknown_fields=True):
     """[features]"""
 
@@ -256,7 +260,10 @@ def _unknown(what: str, name: str, known: tuple[str, ...], where: object) -> Usa
 
 def _check(config: Config) -> None:
     config.rules()
+    timeframes = [name.strip() for name in config.features.timeframes.split(",") if name.strip()]
     for ok, what in (
+        (set(timeframes) <= set(TIMEFRAMES) and len(set(timeframes)) == len(timeframes),
+         f"[features] timeframes names each of {', '.join(TIMEFRAMES)} at most once"),
         (1 <= config.log.partitions <= 1024, "[log] partitions is 1 to 1024"),
         (1 <= config.engine.batch <= 65_536, "[engine] batch is 1 to 65536"),
         (config.engine.lease_s > 0, "[engine] lease_s is above 0"),

@@ -31,11 +31,16 @@ WORDS = _RING + 4 * REMEMBERED
 def _admit(
     sid: I64, ts: I64, bid: I64, ask: I64, bid_size: I64, ask_size: I64, seq: I64, appended: I64, keep_crossed: I64,
     rows: I64, verdicts: I64,
-) -> None:
+) -> bool:
+    """False, and nothing done, where a sid has no row."""
+    for i in range(ts.size):
+        if sid[i] < 0 or sid[i] >= keep_crossed.size:
+            return False
     for i in range(ts.size):
         verdicts[i] = judge(
             pointer(rows, sid[i]), keep_crossed[sid[i]], ts[i], bid[i], ask[i], bid_size[i], ask_size[i], seq[i], appended[i]
         )
+    return True
 
 
 @subkernel
@@ -100,10 +105,11 @@ class EventTime:
         keep_crossed = self.keeps_crossed(ticks.instruments)
         self.rows.ensure(self._known)
         verdicts = np.empty(len(ticks), np.int64)
-        _admit(
+        if not _admit(
             ticks.sid, ticks.ts, ticks.bid, ticks.ask, ticks.bid_size, ticks.ask_size, ticks.seq, ticks.appended,
             keep_crossed, self.rows.ints, verdicts,
-        )
+        ):
+            raise ValueError("a tick's sid is the number of none of its batch's instruments")
         return verdicts
 
     def keeps_crossed(self, instruments: list[Instrument]) -> I64:

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .features.own import Own
+from .errors import UsageError
+from .features.own import Own, interpreted
 from .features.state import FeatureState
 from .types import F32, TickBatch
 
 TRIED = 20_000
 """Most ticks that each promise is tried on."""
+LEAST = 1000
 CUTS = 3
 """Places at which later ticks are changed."""
 
@@ -42,14 +44,30 @@ class Verdict(NamedTuple):
 
 
 def check(own: Own, ticks: TickBatch) -> Verdict:
-    """Try a family on admitted ticks, the more symbols the better. Raises UsageError `family_failed`."""
+    """Try a family on admitted ticks, the more symbols the better. Raises UsageError `family_ticks`, `family_failed`."""
     ticks = ticks[:TRIED]
+    if len(ticks) < LEAST:
+        raise UsageError("family_ticks", f"{len(ticks)} admitted ticks are too few to try a family on",
+                         hint=f"give {LEAST} or more")
+    columns = ", ".join(column.name for column in own.family.columns)
+    bounds = _bounds(own, ticks[:LEAST])           # before anything compiled runs: it would write wherever it says
+    if not bounds.holds:
+        return Verdict(own.family.name, columns, len(ticks), {"bounds": bounds})
     tried = _Tried(own, ticks)
     promises = {
-        "splits": tried.splits(), "restore": tried.restore(), "symbols": tried.symbols(), "repeats": tried.repeats(),
-        "look-ahead": tried.look_ahead(), "values": tried.values(), "cost": tried.cost(),
+        "bounds": bounds, "splits": tried.splits(), "restore": tried.restore(), "symbols": tried.symbols(),
+        "repeats": tried.repeats(), "look-ahead": tried.look_ahead(), "values": tried.values(), "cost": tried.cost(),
     }
-    return Verdict(own.family.name, ", ".join(c.name for c in own.family.columns), len(ticks), promises)
+    return Verdict(own.family.name, columns, len(ticks), promises)
+
+
+def _bounds(own: Own, ticks: TickBatch) -> Promise:
+    """Whether the family keeps to its words and its columns: tried in plain Python, where arrays know their ends."""
+    try:
+        FeatureState((), (interpreted(own) if own.compiled else own,)).update(ticks)
+    except UsageError as error:
+        return Promise(False, str(error.args[0]))
+    return Promise(True, f"its words and columns alone, on {len(ticks):,} ticks in plain Python")
 
 
 class _Tried:

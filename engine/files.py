@@ -90,7 +90,7 @@ def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch
     if unknown:
         raise InputRefused("symbol", f"symbol {unknown[0]!r} isn't in [instruments], and the list is closed",
                            hint="add it to [instruments]")
-    sid = frame["symbol"].cast(pl.String).replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+    sid = np.asarray(frame["symbol"].cast(pl.String).replace_strict(numbers, return_dtype=pl.Int64).to_numpy(), np.int64)
 
     scale = np.array([10.0**i.scale for i in table.instruments])[sid]
     size_scale = np.array([10.0**i.size_scale for i in table.instruments])[sid]
@@ -100,7 +100,7 @@ def ticks_from_frame(frame: pl.DataFrame, instruments: Instruments) -> TickBatch
         points, exact = to_points(prices, scale)
         _refuse_first(~(points > 0), prices, f"{name} isn't a positive price", "remove the row")
         _refuse_first(~exact, prices, f"{name} is finer than the instrument's scale",
-                      "raise the symbol's scale in [instruments]")
+                      "raise the symbol's scale in [instruments], or round the prices to it")
         data[name] = points.astype(np.int64)
     for name in ("size",) if one_price else ("bid_size", "ask_size"):
         if name in frame.columns:
@@ -321,7 +321,7 @@ def _refuse_two_vendors(paths: list[Path], frames: list[pl.DataFrame], rules: In
         for name, first, last in spans.with_columns(pl.col("first", "last").cast(pl.Int64)).iter_rows():
             known = rules.get(name) if name else None
             symbol = known.symbol if known else name
-            for other, start, end, where in seen.setdefault(symbol, []):
+            for other, start, end, where in (one for one in seen.setdefault(symbol, []) if one[3] != path):
                 if vendor != other if vendor and other else first < end and start < last:
                     raise InputRefused(
                         "two_vendors", f"{symbol} comes from {where.name} and from {path.name}, "

@@ -23,9 +23,8 @@ from numba.extending import intrinsic, is_jitted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KERNEL_SOURCES = (
-    "jit.py", "eventtime.py", "features", "runtimes", "partition", "wire", "../trainers/costs.py", "../trainers/labels.py",
-)
+_KERNEL_SOURCES = (".", "../trainers/costs.py", "../trainers/labels.py")
+"""All of the engine: a kernel freezes the constants it uses, wherever they stand."""
 
 
 @lru_cache(1)

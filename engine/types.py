@@ -155,7 +155,10 @@ class TickBatch:
             column = columns.get(name)
             if column is None:
                 column = _DEFAULTS.get(name, np.zeros)(n, dtype=np.int64)
-            setattr(self, name, np.ascontiguousarray(column, np.int64))
+            if column.shape != (n,):
+                raise ValueError(f"{name} has the shape {column.shape}, ts {n} rows")
+            column = np.ascontiguousarray(column, np.int64)
+            setattr(self, name, column if column.flags.writeable else column.copy())
 
     def __len__(self) -> int:
         return int(self.ts.size)

@@ -18,6 +18,7 @@ import numpy as np
 from .errors import UsageError
 from .types import I64
 
+QUARTER_S = 900
 FIRST_YEAR, LAST_YEAR = 2000, 2060
 """Offsets are known for these years; before and after them the nearest one holds."""
 
@@ -29,30 +30,33 @@ def zone(name: str) -> ZoneInfo:
     if not name or ".." in name or not place.is_file():
         raise UsageError("zone", f"no time zone {name!r}", hint="IANA names: Europe/London, Etc/GMT-3 (which is UTC+3)")
     with place.open("rb") as content:
-        return ZoneInfo.from_file(content, key=name)
+        try:
+            return ZoneInfo.from_file(content, key=name)
+        except ValueError:                     # a file beside the zones
+            raise UsageError("zone", f"{name!r} is no time zone", hint="IANA names: Europe/London, Etc/GMT-3") from None
 
 
 @lru_cache
 def offsets(name: str) -> tuple[I64, I64]:
     """(starts, seconds): from `starts[k]` on (ns UTC, rising) the zone's clock is `seconds[k]` ahead of UTC.
 
-    Changes are looked for between the 1st and the 15th of each month and put on the whole hour. Raises UsageError `zone`.
+    Changes are looked for between the 1st and the 15th of each month and put on the quarter of an hour. Raises UsageError `zone`.
     """
     where = zone(name)
 
-    def ahead(hour: int) -> int:
-        offset = datetime.fromtimestamp(3600 * hour, where).utcoffset()
+    def ahead(quarter: int) -> int:
+        offset = datetime.fromtimestamp(QUARTER_S * quarter, where).utcoffset()
         assert offset is not None              # an aware datetime has one
         return int(offset.total_seconds())
 
-    halves = [hour for year in range(FIRST_YEAR, LAST_YEAR + 1) for month in range(1, 13) for day in (1, 15)
-              if (hour := int(datetime(year, month, day, tzinfo=UTC).timestamp()) // 3600)]
+    halves = [quarter for year in range(FIRST_YEAR, LAST_YEAR + 1) for month in range(1, 13) for day in (1, 15)
+              if (quarter := int(datetime(year, month, day, tzinfo=UTC).timestamp()) // QUARTER_S)]
     starts, seconds = [-(2**63)], [ahead(halves[0])]
     for before, after in pairwise(halves):
         if ahead(after) != seconds[-1]:
-            hours = range(before, after)
-            change = bisect_left(hours, True, key=lambda hour: ahead(hour) != seconds[-1])
-            starts.append(3_600_000_000_000 * (before + change))
+            quarters = range(before, after)
+            change = bisect_left(quarters, True, key=lambda quarter: ahead(quarter) != seconds[-1])
+            starts.append(QUARTER_S * 10**9 * (before + change))
             seconds.append(ahead(after))
     return np.array(starts, np.int64), np.array(seconds, np.int64)
 

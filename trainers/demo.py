@@ -101,7 +101,7 @@ def demo(
             trained = train(first, registry, private, rules, fits, Moments(), bars.show, features)
         registry.set_alias(CHAMPION, trained.version)
         engine.wait_until_ready()
-        begun = activate(log, registry, private, trained.version, whoever(), "demo")
+        begun = activate(log, registry, private, trained.version, whoever(), "demo", features=features)
         feeder = stack.enter_context(
             _Process(folder, url, "feed", "files", str(folder / "second.parquet"), "--duration", str(duration), "--json")
         )

@@ -70,9 +70,10 @@ def _of_files(args: argparse.Namespace, config: Config) -> tuple[Replayed, str]:
 
     features = FeatureSet.of(config.features)
     bundle = load_for_engine(Registry(config.registry_path, config.trust_path), features, args.bundle or CHAMPION)
-    if config.instruments:
-        check_instruments(bundle.manifest, config.rules())
     rules = Instruments.from_dict(bundle.manifest.instruments)
+    if config.instruments:                     # what doesn't count otherwise may differ: zones of files, a widest spread
+        check_instruments(bundle.manifest, config.rules())
+        rules = config.rules()
     ticks = read_ticks(args.files, rules, columns=column_map(args.map))
     if args.end:
         ticks = ticks[ticks.ts < stamp(args.end)]

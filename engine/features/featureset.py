@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bars import seconds
-from ..config import FeaturesSection
+from ..config import TIMEFRAMES, FeaturesSection
 from ..errors import UsageError
 from ..eventtime import EventTime
 from ..instruments import Instruments
+from ..manifest import Moments
 from ..types import F32, TickBatch
 from . import kernel, moments
 from .families import calendar, indicators
@@ -53,17 +54,17 @@ class FeatureSet:
     def default(cls, timeframes: Sequence[str] = indicators.USUAL, families: Sequence[str] = ()) -> FeatureSet:
         """The scale-free columns that bundles are trained on.
 
-        timeframes: bar lengths of the indicators, out of indicators.TIMEFRAMES. families: of one's own, see `own.load`.
+        timeframes: bar lengths of the indicators, out of config.TIMEFRAMES. families: of one's own, see `own.load`.
         Raises UsageError `timeframes`, `family_clash`, and as `own.load` does.
         """
         lengths = tuple(timeframes)
-        if not set(lengths) <= set(indicators.TIMEFRAMES) or len(set(lengths)) < len(lengths):
-            raise UsageError("timeframes", f"bars of {', '.join(lengths)}: each once, out of {', '.join(indicators.TIMEFRAMES)}",
+        if not set(lengths) <= set(TIMEFRAMES) or len(set(lengths)) < len(lengths):
+            raise UsageError("timeframes", f"bars of {', '.join(lengths)}: each once, out of {', '.join(TIMEFRAMES)}",
                              hint="[features] timeframes = \"1m,5m,15m,1h\"")
         own = tuple(map(load, families))
         everything = (*kernel.layout(lengths), *(each.family for each in own))
         _refuse_clashes(everything)
-        said = (calendar.digest(), moments.VERSION, [each.digest for each in own])
+        said = (calendar.digest(), moments.VERSION, Moments(), [each.digest for each in own])
         return cls(everything, partial(FeatureState, lengths, own), said)
 
     @classmethod
@@ -80,7 +81,7 @@ class FeatureSet:
         quotes: whether the bars have bid and ask. Raises UsageError `bar_length`, `timeframes`.
         """
         least = seconds(length)
-        usual = cls.default([name for name in timeframes if indicators.TIMEFRAMES.get(name, least) >= least])
+        usual = cls.default([name for name in timeframes if TIMEFRAMES.get(name, least) >= least])
         kept = [k for k, column in enumerate(usual.columns) if told_by_bars(column, length, quotes)]
         families = (Family("bars_of_" + length, 1, 0, tuple(usual.columns[k] for k in kept)),)
         return cls(families, lambda: BarState(usual.state(), kept), (usual.fingerprint, quotes), "bars:" + length)

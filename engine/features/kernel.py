@@ -64,8 +64,8 @@ def layout(timeframes: tuple[str, ...]) -> tuple[Family, ...]:
 def update(
     sid: I64, ts: I64, bid: I64, ask: I64, bid_size: I64, ask_size: I64, starts: I64, rows: I64, table: F32, lengths: I64,
     per_root: F64, states: I64, out: F32, usual_spread: F64, sigma_now: F64, status: I64,
-) -> None:
-    """Ticks in, one row of features per tick out.
+) -> bool:
+    """Ticks in, one row of features per tick out; False, and nothing done, where a sid has no row of states.
 
     starts, rows, table: the calendar's clocks; lengths: ns of the indicators' bars, per_root: 1 / √seconds of them.
     out: (n, columns), NaN until known; usual_spread: points; sigma_now: points per √second, NaN until known; status:
@@ -74,10 +74,14 @@ def update(
     clocks = Clocks(starts.size, pointer(starts, 0), pointer(rows, 0), pointer(table, 0))
     scales = Lengths(lengths.size, pointer(lengths, 0), pointer(per_root, 0))
     for i in range(ts.size):
+        if sid[i] < 0 or sid[i] >= states.shape[0]:
+            return False
+    for i in range(ts.size):
         state = pointer(states, sid[i])
         usual_spread[i], sigma_now[i], status[i] = step(
             ts[i], bid[i], ask[i], bid_size[i], ask_size[i], clocks, scales, state, as_floats(state), pointer(out, i),
         )
+    return True
 
 
 @subkernel
@@ -110,9 +114,9 @@ def step(
             time_features.add_close(state, real, _TIME, float(bar.close))
             indicators.take(state, real, _INDICATORS, lengths, bar, ts)
             state[_QUOTE + quote.BARS] += 1
-    if ts - state[_QUOTE + quote.TS] > quote.HOLE:
+    if ts - state[_QUOTE + quote.TS] > quote.HOLE or panes.is_elsewhere(state, _PANES, mid2):
         quote.resume(state, _QUOTE, ts)
-        panes.resume(state, _PANES, mid2)
+        panes.begin(state, real, _PANES, ts, mid2)
         recent.resume(state, _RECENT)
 
     # the tick is taken

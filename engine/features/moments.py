@@ -17,7 +17,7 @@ from .families.quote import HOLE
 _SEEN, _TS, _MID2, _UP, _DOWN, _ASKED = range(6)
 WORDS = 6
 VERSION = 2
-"""Raised with every change of what is asked when; part of every feature set's fingerprint."""
+"""Raised with every change of what is asked when; part of the default set's fingerprint."""
 
 
 @subkernel

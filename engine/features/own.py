@@ -51,9 +51,11 @@ class Seen(NamedTuple):
 
 
 class Own(NamedTuple):
-    """A loaded family. digest: of its source, so that another formula under the same name has another fingerprint."""
+    """A loaded family. digest: of its file, so that another formula under the same name has another fingerprint; what the
+    file imports it doesn't cover: raise the family's version with it."""
 
     family: Family
+    step: Callable[..., Any]
     compiled: bool
     digest: str
     run: Callable[..., None]
@@ -77,7 +79,16 @@ def load(name: str) -> Own:
     file = Path(module.__file__ or "")
     digest = hashlib.sha256(file.read_bytes() if file.is_file() else repr(family).encode()).hexdigest()
     compiled = is_compiled(step)
-    return Own(family, compiled, digest, _compiled(step) if compiled else _plain(step, family.name))
+    if compiled and step.targetoptions.get("fastmath"):
+        raise UsageError("family_invalid", f"{name}: step is compiled with fastmath, which gives other bits on other machines",
+                         hint="@njit without fastmath")
+    return Own(family, step, compiled, digest, _compiled(step, family.name) if compiled else _plain(step, family.name))
+
+
+def interpreted(own: Own) -> Own:
+    """A compiled family on the slow path, where arrays know their ends."""
+    step = own.step.py_func  # type: ignore[attr-defined]
+    return own._replace(step=step, compiled=False, run=_plain(step, own.family.name))
 
 
 def _module(name: str) -> ModuleType:
@@ -95,7 +106,7 @@ def _module(name: str) -> ModuleType:
             raise UsageError("family_missing", f"no family {name!r}: no file, module or entry point of that name",
                              hint="[features] families: paths that end in .py, or modules") from None
         raise UsageError("family_invalid", f"{name} can't be imported: {error}", hint="install what it needs") from None
-    except Exception as error:                     # a stranger's module may raise anything
+    except (Exception, SystemExit) as error:       # a stranger's module may raise anything
         raise UsageError("family_invalid", f"{name} can't be imported: {type(error).__name__}: {error}",
                          hint="it must import by itself: python FILE") from None
 
@@ -112,10 +123,10 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _compiled(step: Any) -> Callable[..., None]:
+def _compiled(step: Any, name: str) -> Callable[..., None]:
     """The fast path: the loop around the family's step, compiled at the first call."""
     @around
-    def run(
+    def loop(
         sid: I64, ts: I64, bid: I64, ask: I64, bid_size: I64, ask_size: I64, spread: F64, sigma: F64,
         ints: I64, floats: F64, at: int, words: int, out: F32, column: int, columns: int,
     ) -> None:
@@ -124,6 +135,14 @@ def _compiled(step: Any) -> Callable[..., None]:
                 ints[sid[i], at:at + words], floats[sid[i], at:at + words],
                 Seen(ts[i], bid[i], ask[i], bid_size[i], ask_size[i], spread[i], sigma[i]), out[i, column:column + columns],
             )
+
+    def run(*args: Any) -> None:
+        try:
+            loop(*args)
+        except Exception as error:                 # a stranger's function may not compile, or raise anything
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise UsageError("family_failed", f"family {name}: {said[0]}",
+                             hint="tocsin features check FILE.py; without @njit Python says more") from error
 
     return run
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..eventtime import EventTime, judge
 from ..jit import as_floats, as_singles, entry, words_at
 from ..types import F32
+from ..wire.ticks import LARGEST
 from .families.calendar import Clocks
 from .families.indicators import Lengths
 from .kernel import step
@@ -26,7 +27,9 @@ def _tick(places: int, sid: int, ts: int, bid: int, ask: int, bid_size: int, ask
     at = words_at(places)
     if sid < 0 or sid >= at[_SYMBOLS]:
         return UNKNOWN
-    if ts <= 0 or bid <= 0 or ask <= 0 or bid_size < 0 or ask_size < 0:
+    if ts <= 0 or bid <= 0 or ask <= 0 or bid >= LARGEST or ask >= LARGEST:
+        return IMPOSSIBLE
+    if bid_size < 0 or ask_size < 0 or bid_size >= LARGEST or ask_size >= LARGEST:
         return IMPOSSIBLE
     keep_crossed = words_at(at[_KEEP_CROSSED])[sid]
     events = words_at(at[_EVENTS] + 8 * at[_EVENT_WORDS] * sid)

@@ -7,11 +7,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..bars import LENGTHS
+from ..config import TIMEFRAMES
 from ..state import SymbolRows
 from ..types import F32, F64, I64, TickBatch
 from . import kernel
 from .families.calendar import tables
-from .families.indicators import TIMEFRAMES
 from .own import Own
 from .spec import MID, QUOTES, Column
 
@@ -55,8 +55,10 @@ class FeatureState:
         n = len(ticks)
         rows = Rows(np.empty((n, self.columns), np.float32), np.empty(n), np.empty(n), np.empty(n, np.int64))
         quotes = (ticks.sid, ticks.ts, ticks.bid, ticks.ask, ticks.bid_size, ticks.ask_size)
-        kernel.update(*quotes, *self.tables, self.rows.ints, *rows)
+        if not kernel.update(*quotes, *self.tables, self.rows.ints, *rows):
+            raise ValueError("a tick's sid is the number of none of its batch's instruments")
         word, column = self._words, self._fused
+        rows.matrix[:, column:] = np.nan           # what a family of one's own doesn't write isn't known
         for own in self.own:
             words, columns = own.family.words, len(own.family.columns)
             own.run(*quotes, rows.spread, rows.sigma, self.rows.ints, self.rows.floats, word, words, rows.matrix, column, columns)

@@ -12,8 +12,8 @@ from ..eventtime import EventTime
 from ..files import ticks_from_frame
 from ..instruments import Instrument, Instruments, SymbolTable
 from ..types import F32, NO_SEQ, TickBatch
-from ..wire.ticks import renumber
-from .single import UNKNOWN, Single
+from ..wire.ticks import MAX_SYMBOL, renumber
+from .single import IMPOSSIBLE, UNKNOWN, Single
 from .state import FeatureState, State
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ class Stream:
         self._single: Single | None = None
 
     def update(self, ticks: TickBatch | pl.DataFrame) -> F32:
-        """(m, F) for the m ticks of the batch that are admitted."""
+        """(m, F) for the m ticks of the batch that are admitted.
+
+        Raises InputRefused where the batch can't be taken, UsageError `family_failed`: take a snapshot up again after it.
+        """
         self._single = None                        # rows may move
-        batch = renumber(as_batch(ticks), self._symbols)
+        batch = renumber(as_batch(ticks, self._rules), self._symbols)
         taken = self._event_time.admit(batch) == 0
         return self._state.update(batch if taken.all() else batch[taken]).matrix
 
@@ -45,10 +48,10 @@ class Stream:
 
     def symbol(self, name: str) -> int:
         """The number by which `tick` knows a symbol. Raises InputRefused `symbol` if the instruments don't name it."""
-        instrument = (self._rules or Instruments()).get(name)
+        instrument = (self._rules or Instruments()).get(name) if 0 < len(name) <= MAX_SYMBOL else None
         if instrument is None:
-            raise InputRefused("symbol", f"symbol {name!r} isn't in the instruments, and the list is closed",
-                               hint="add it to the instruments")
+            raise InputRefused("symbol", f"symbol {name!r} isn't in the instruments, and the list is closed, or no name",
+                               hint=f"add it to the instruments; a name has 1 to {MAX_SYMBOL} characters")
         return self.adopt(instrument)
 
     def adopt(self, instrument: Instrument) -> int:
@@ -64,10 +67,14 @@ class Stream:
         columns, else an index into eventtime.VERDICTS.
 
         sid: of `symbol`. Raises UsageError `symbol_number`, `single` (families of one's own need `update`), InputRefused
-        `tick` (a stamp or price that isn't above 0).
+        `tick` (what isn't a whole number, or can be no stamp, price or size).
         """
         single = self._single or self._bind()
-        verdict = single.call(single.places, sid, ts, bid, ask, bid_size, ask_size, seq)
+        try:
+            sid | ts | bid | ask | bid_size | ask_size | seq       # whole numbers only: the call would cut others down
+            verdict = single.call(single.places, sid, ts, bid, ask, bid_size, ask_size, seq)
+        except (TypeError, OverflowError):
+            verdict = IMPOSSIBLE
         if verdict < 0:
             _refuse(verdict, sid)
         return verdict
@@ -109,7 +116,8 @@ class Stream:
         return hashlib.sha256(encoded).digest() + encoded
 
     def restore(self, blob: bytes) -> list[str]:
-        """Put the symbols of a snapshot in place of what is here of them; which they were.
+        """Put the symbols of a snapshot in place of what is here of them; which they were. Take up one's own only: a
+        checksum tells damage, not intent.
 
         Raises InputRefused: `snapshot_damaged` (its checksum doesn't hold), `snapshot_foreign` (of other features, or of
         a version whose rows mean something else: rebuild the state from ticks), `instrument_changed`.
@@ -124,8 +132,13 @@ class Stream:
             )
         self._single = None
         instruments = [msgspec.convert(symbol["instrument"], Instrument) for symbol in body["symbols"]]
-        sids = [self._symbols.adopt(instrument) for instrument in instruments]
-        for sid, symbol in zip(sids, body["symbols"], strict=True):
+        here = {instrument.symbol: instrument for instrument in self._symbols.instruments}
+        for instrument in instruments:             # all of them first: nothing is half put back
+            if here.get(instrument.symbol, instrument).counting != instrument.counting:
+                raise InputRefused("instrument_changed", f"{instrument.symbol} is counted in other points here",
+                                   hint="take the snapshot up in a fresh stream")
+        for instrument, symbol in zip(instruments, body["symbols"], strict=True):
+            sid = self._symbols.adopt(instrument)
             for part, row in zip((self._event_time.rows, self._state.rows), symbol["rows"], strict=True):
                 part.restore(sid, row)
         return [instrument.symbol for instrument in instruments]
@@ -134,11 +147,12 @@ class Stream:
 def _refuse(verdict: int, sid: int) -> None:
     if verdict == UNKNOWN:
         raise UsageError("symbol_number", f"no symbol has the number {sid}", hint="symbol(name) gives it one")
-    raise InputRefused("tick", "a stamp and prices are above 0, sizes not below", hint="prices are whole points")
+    raise InputRefused("tick", "stamp and prices are above 0, sizes not below; all are whole, prices and sizes below 2^52",
+                       hint="prices are points: 1.07701 of scale 5 is 107701")
 
 
-def as_batch(ticks: TickBatch | pl.DataFrame) -> TickBatch:
-    """A TickBatch as it is; a polars frame (symbol, ts, bid, ask, bid_size, ask_size) with default instruments."""
+def as_batch(ticks: TickBatch | pl.DataFrame, rules: Instruments | None = None) -> TickBatch:
+    """A TickBatch as it is; a polars frame (symbol, ts, bid, ask, bid_size, ask_size) by the rules or default ones."""
     if isinstance(ticks, TickBatch):
         return ticks
-    return ticks_from_frame(ticks, Instruments())
+    return ticks_from_frame(ticks, rules or Instruments())

@@ -13,10 +13,11 @@ from .. import clock
 from ..config import MAIN
 from ..errors import ModelRefused, TocsinError
 from ..features import FeatureSet
+from ..manifest import Manifest
 from ..transports.base import Log
 from ..types import Cursor
 from .append import Decide, append, change
-from .bundle import check_instruments
+from .bundle import check_instruments, difference
 from .controls import Controls, read_controls
 from .follow import load_for_engine
 from .liveness import Beats
@@ -85,7 +86,9 @@ def activate(
     def if_it_fits(body: Prepare | Activate) -> Decide:
         """The bundle may have been removed, and settings changed, since it was last looked at."""
         def decide(seen: Controls) -> Prepare | Activate:
-            check_instruments(registry.read(version).manifest, counted_now(log, seen))
+            manifest = registry.read(version).manifest
+            check_instruments(manifest, counted_now(log, seen))
+            _check_features(manifest, registry, seen)
             return body
 
         return decide
@@ -103,6 +106,23 @@ def activate(
     if log.deployment == MAIN and controls.newest()[Activate.verb].k == k:     # paper must not move it for live
         registry.set_alias(CHAMPION, version)
     return Activation(k, version, copies, staged_by)
+
+
+def _check_features(manifest: Manifest, registry: Registry, seen: Controls) -> None:
+    """A deployment's states are of one set of features, and so are all its bundles. Raises ModelRefused `features_differ`."""
+    newest = seen.newest().get(Activate.verb)
+    if newest is None or not isinstance(newest.body, Activate):
+        return
+    try:
+        then = registry.read(newest.body.version).manifest
+    except ModelRefused:                           # gone from the registry: nothing to compare with
+        return
+    if then.features.fingerprint != manifest.features.fingerprint:
+        raise ModelRefused(
+            "features_differ", f"bundle {manifest.version} is of features {manifest.features.fingerprint}, this deployment "
+            f"answers on {then.features.fingerprint}: {difference(then.features.names, manifest.features.names)}",
+            hint="other features are another deployment: --deployment NAME, warmed by run engine --warm",
+        )
 
 
 def _wait(log: Log, k: int, version: str, tell: Callable[[str], None], patience_s: float) -> list[str]:

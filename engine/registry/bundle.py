@@ -98,10 +98,17 @@ def _replay_golden(manifest: Manifest, ensemble: Ensemble) -> None:
         )
 
 
-def check_features(manifest: Manifest, fingerprint: str) -> None:
+def difference(before: list[str], after: list[str]) -> str:
+    """How two sets of columns differ, in words."""
+    gone, new = [name for name in before if name not in after], [name for name in after if name not in before]
+    said = [f"{what} {', '.join(names)}" for what, names in (("without", gone), ("with", new)) if names]
+    return " and ".join(said) or "the same columns, of other formulas, in another order or by another release"
+
+
+def check_features(manifest: Manifest, names: list[str], fingerprint: str) -> None:
     """Whether this engine computes what the bundle was trained on, and asks when it wants to be asked.
 
-    fingerprint: of the engine's own features. Raises ModelRefused `features_differ`, `moments_unknown`.
+    names, fingerprint: of the engine's own features. Raises ModelRefused `features_differ`, `moments_unknown`.
     """
     if manifest.moments.kind not in KINDS:
         raise ModelRefused(
@@ -112,8 +119,9 @@ def check_features(manifest: Manifest, fingerprint: str) -> None:
     if trained != fingerprint:
         raise ModelRefused(
             "features_differ",
-            f"bundle {manifest.version} was trained on features {trained}, this engine computes {fingerprint}",
-            hint="run the engine version that trained it, or train again with this one",
+            f"bundle {manifest.version} was trained on features {trained}, this engine computes {fingerprint}: "
+            + difference(manifest.features.names, names),
+            hint="have [features] say what it said in training, run the version that trained it, or train again",
         )
 
 

@@ -80,5 +80,5 @@ def load_for_engine(registry: Registry, features: FeatureSet, name: str, digest:
     Raises ModelRefused as `load_bundle` and `check_features` do.
     """
     bundle = load_bundle(registry, name, digest)
-    check_features(bundle.manifest, features.fingerprint)
+    check_features(bundle.manifest, features.names, features.fingerprint)
     return bundle

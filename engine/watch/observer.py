@@ -19,7 +19,7 @@ from ..errors import InputRefused
 from ..eventtime import VERDICTS
 from ..instruments import Instrument
 from ..skew import future_doubt
-from ..types import I64, REASONS, SIDES, Code, Cursor, Entry, Reason, Refused, TickBatch
+from ..types import I64, REASONS, SIDES, Code, Cursor, Entry, Kind, Reason, Refused, TickBatch
 from ..wire.records import Decisions
 
 _BUCKETS_PER_OCTAVE = 16
@@ -155,10 +155,11 @@ class Observer:
             self._look_ahead(refused, entries)
 
     def _look_ahead(self, refused: list[Refused], entries: list[Entry]) -> None:
-        """When enough future-dated ticks came, say once whether they look like another zone's."""
-        stored = {entry.cursor: entry.appended for entry in entries}
+        """When enough future-dated ticks came, say once whether they look like another zone's. Files are told of when read."""
+        stored = {entry.cursor: entry.appended for entry in entries if entry.kind is not Kind.ROWS}
         self._ahead += [
-            _stamp.decode(item.payload).ts - stored[item.position.cursor] for item in refused if item.code is Code.FUTURE
+            _stamp.decode(item.payload).ts - stored[item.position.cursor] for item in refused
+            if item.code is Code.FUTURE and item.position.cursor in stored
         ]
         if len(self._ahead) >= LOOKED_AT and (doubt := future_doubt(np.array(self._ahead))):
             self._tell(doubt)

@@ -80,7 +80,7 @@ def test_a_family_of_ones_own_holds(file: Path, ticks: TickBatch) -> None:
     assert own.compiled == (not file.stem.startswith("slow"))
     verdict = check(own, ticks[:6000])
     assert verdict.holds, verdict.promises
-    assert set(verdict.promises) == {"splits", "restore", "symbols", "repeats", "look-ahead", "values", "cost"}
+    assert set(verdict.promises) == {"bounds", "splits", "restore", "symbols", "repeats", "look-ahead", "values", "cost"}
 
 
 def test_compiled_or_not_the_bits_are_the_same(ticks: TickBatch) -> None:
@@ -132,6 +132,40 @@ def test_a_family_that_isnt_there_says_so(name: str) -> None:
     with pytest.raises(UsageError) as refused:
         load(name)
     assert refused.value.code == "family_missing"
+
+
+@pytest.mark.parametrize("line", ["state[1] = 7", "out[1] = 1.0"])
+def test_a_compiled_family_that_writes_beyond_its_own_is_told_before_it_runs(line: str, ticks: TickBatch, tmp_path: Path) -> None:
+    step = f"from numba import njit\n@njit\ndef step(state, real, seen, out):\n    out[0] = 1.0\n    {line}\n"
+    verdict = check(load(str(_written(tmp_path, step))), ticks[:2000])
+    assert set(verdict.promises) == {"bounds"}
+    assert not verdict.holds
+    assert "out of bounds" in verdict.promises["bounds"].seen
+
+
+def test_what_a_family_does_not_write_is_not_known(ticks: TickBatch, tmp_path: Path) -> None:
+    step = "def step(state, real, seen, out):\n    state[0] += 1\n    if state[0] > 5:\n        out[0] = 1.0\n"
+    found = FeatureSet.default(families=[str(_written(tmp_path, step))]).state().update(ticks[:2000]).matrix[:, -1]
+    assert np.isnan(found).sum() == 5 * len(np.unique(ticks.sid[:2000]))
+    assert (found[~np.isnan(found)] == 1.0).all()
+
+
+@pytest.mark.parametrize(("head", "body", "code"), [
+    ("@njit(fastmath=True)", "out[0] = 1.0", "family_invalid"), ("@njit", "out[0] = seen.nothere", "family_failed"),
+])
+def test_a_compiled_family_that_can_not_be_says_so(
+    head: str, body: str, code: str, ticks: TickBatch, tmp_path: Path
+) -> None:
+    file = _written(tmp_path, f"from numba import njit\n{head}\ndef step(state, real, seen, out):\n    {body}\n")
+    with pytest.raises(UsageError) as refused:
+        FeatureSet.default(families=[str(file)]).state().update(ticks[:10])
+    assert refused.value.code == code
+
+
+def test_too_few_ticks_prove_nothing(ticks: TickBatch) -> None:
+    with pytest.raises(UsageError) as refused:
+        check(load(str(OWN / "bid_moves.py")), ticks[:100])
+    assert refused.value.code == "family_ticks"
 
 
 def test_names_that_clash_are_refused(tmp_path: Path) -> None:

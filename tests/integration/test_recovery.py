@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from engine.partition.takeover import take_over
 from engine.registry.bundle import Bundle
 from engine.registry.follow import Change
 from engine.registry.rollout import Activate, Control, PolicyRules, Settings
+from engine.replay import replay
 from engine.state import SymbolRows
 from engine.transports.base import Record, Topic
 from engine.transports.memory import MemoryLog
@@ -304,3 +306,13 @@ def test_warm_state_is_a_checkpoint_at_once() -> None:
     cold = filled(live, 1)
     run_engine(cold)
     assert published(cold, Topic.SIGNALS) != published(log, Topic.SIGNALS)
+
+
+def test_future_dated_rows_of_a_file_are_refused_again() -> None:
+    """A file's `ingest` says when its log stored a row; nobody is told of clocks twice."""
+    ticks = made_ticks(400, flaws=False)
+    ticks.appended[:] = ticks.ts
+    ticks.appended[50] -= 10**13
+    for batch in (1, 4096):
+        done = replay(ticks, speaking_bundle("tick"), Instruments(), batch=batch)
+        assert [json.loads(record)["code"] for record in done.rejects] == ["future"]

@@ -118,7 +118,7 @@ def test_a_swap_under_way_changes_nothing_but_the_bundle(site: Site, monkeypatch
 
 @pytest.mark.parametrize(
     ("code", "why", "what", "verbs"),
-    [("engine_refused", "features_differ", {"fingerprint": "0123456789abcdef"}, ["prepare"]),
+    [("features_differ", "another deployment", {"fingerprint": "0123456789abcdef"}, []),
      ("instruments_differ", "no such rule here", {"rules": Instruments({"MADE*": {"scale": 4}})}, [])],
 )
 def test_what_an_engine_cant_answer_with_is_not_activated(
@@ -136,6 +136,15 @@ def test_what_an_engine_cant_answer_with_is_not_activated(
         wait_for(lambda: len(site.published()) == 200)
     assert site.verbs() == ["prepare", "activate", *verbs]
     assert {signal.bundle for signal in site.signals().values()} == {good}
+    assert not site.log.posts("staged.")
+
+
+def test_a_first_bundle_that_an_engine_cant_answer_with_is_not_activated(site: Site) -> None:
+    with Running(site.config()):
+        with pytest.raises(ModelRefused, match="features_differ") as refused:
+            activate(site.log, site.registry, site.private, site.publish(1, fingerprint="0123456789abcdef"), "ann")
+        assert refused.value.code == "engine_refused"
+    assert site.verbs() == ["prepare"]
     assert not site.log.posts("staged.")
 
 

@@ -155,6 +155,31 @@ BROKEN = {
     "bars_grid": lambda frame: frame.with_columns(pl.col("ts") + 30_000_000_000),
     "row": lambda frame: frame.with_columns(pl.col("bid_high") * 0.9),
 }
+LIKEWISE = {
+    "no stamp": lambda frame: frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 7).then(None).otherwise(pl.col("ts")).alias("ts")),
+    "no symbol": lambda frame: frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 7).then(None).otherwise(pl.col("symbol")).alias("symbol")),
+    "1970": lambda frame: frame.with_columns(pl.col("ts") // 10**6),
+}
+
+
+@pytest.mark.parametrize("case", LIKEWISE)
+def test_a_bar_without_a_place_is_refused(case: str) -> None:
+    with pytest.raises(InputRefused) as refused:
+        bars(LIKEWISE[case](walk(50)))
+    assert refused.value.code == "row"
+
+
+def test_a_price_below_half_the_spread_is_refused() -> None:
+    with pytest.raises(InputRefused, match="below half its instrument's spread"):
+        bars_from_frame(walk(50, quotes=False), "1m", Instruments({"*": {"spread": 300_000}}))
+
+
+def test_bars_longer_than_said_would_be_known_too_early() -> None:
+    with pytest.raises(InputRefused) as refused:
+        bars(walk(200, seconds=300), "1m")
+    assert refused.value.code == "bars_grid"
 
 
 @pytest.mark.parametrize("code", BROKEN)

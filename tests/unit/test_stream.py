@@ -68,9 +68,11 @@ def test_a_symbol_is_counted_as_its_instrument_says() -> None:
 
 @pytest.mark.parametrize(("values", "code"), [
     ((0, 0, 1, 1), "tick"), ((0, 10**18, 0, 1), "tick"), ((0, 10**18, 1, -1), "tick"), ((0, 10**18, 1, 1, -1), "tick"),
+    ((0, 10**18, 1.12345, 1.12347), "tick"), ((0, 10**18, "1", "1"), "tick"), ((0, 2**63, 1, 1), "tick"),
+    ((0, 10**18, 2**52, 2**52), "tick"), ((0, 10**18, 1, 1, 1.5), "tick"),
     ((1, 10**18, 1, 1), "symbol_number"), ((-1, 10**18, 1, 1), "symbol_number"), ((2**40, 10**18, 1, 1), "symbol_number"),
 ])
-def test_what_can_be_no_tick_is_refused_and_changes_nothing(values: tuple[int, ...], code: str) -> None:
+def test_what_can_be_no_tick_is_refused_and_changes_nothing(values: tuple[Any, ...], code: str) -> None:
     stream = FeatureSet.default().stream()
     stream.tick(stream.symbol("X"), 10**17, 100, 101)
     before = stream.snapshot()
@@ -134,6 +136,51 @@ def test_a_snapshot_of_another_version_or_set_is_refused_whole(other: dict[str, 
     assert refused.value.code == "snapshot_foreign"
     assert refused.value.hint
     assert stream.snapshot() == before
+
+
+def test_a_snapshot_that_can_not_be_put_back_whole_is_not_begun() -> None:
+    source = FeatureSet.default().stream()
+    for instrument in (Instrument("NEW"), Instrument("X", scale=3)):
+        source.tick(source.adopt(instrument), 10**17, 100, 101)
+    stream = FeatureSet.default().stream()
+    stream.tick(stream.symbol("X"), 10**17, 100, 101)
+    before = stream.snapshot()
+    with pytest.raises(InputRefused) as refused:
+        stream.restore(source.snapshot())
+    assert refused.value.code == "instrument_changed"
+    assert stream.snapshot() == before
+
+
+def test_no_tick_at_all_is_no_row() -> None:
+    assert FeatureSet.default().compute(TICKS[:0]).shape == (0, 64)
+
+
+@pytest.mark.parametrize("sid", [-1, 3, 10**7])
+def test_a_batch_whose_numbers_are_no_symbols_touches_nothing(sid: int) -> None:
+    ticks = TICKS[:50]
+    ticks.sid = ticks.sid.copy()
+    ticks.sid[20] = sid
+    with pytest.raises(ValueError, match="sid"):
+        EventTime().admit(ticks)
+    state = FeatureSet.default().state()
+    state.rows.ensure(3)
+    if sid != 3:                                   # there is room for a fourth
+        with pytest.raises(ValueError, match="sid"):
+            state.update(ticks)
+    with pytest.raises(ValueError, match="shape"):
+        TickBatch(TICKS.instruments, sid=TICKS.sid[:10], ts=TICKS.ts[:9], bid=TICKS.bid[:9], ask=TICKS.ask[:9])
+
+
+def test_a_first_tick_that_was_none_is_forgotten_like_what_is_before_a_hole() -> None:
+    ticks = made_ticks(6000, rate=2.0, flaws=False)
+    ticks.bid[0] = ticks.ask[0] = 2**50
+    found = dict(zip(FeatureSet.default().names, FeatureSet.default().compute(ticks).T, strict=True))
+    plain = dict(zip(FeatureSet.default().names, FeatureSet.default().compute(ticks[1:]).T, strict=True))
+    for name in ("rv_60s", "rv_300s", "jump_300s", "zscore_300s", "donchian_300s"):
+        known = ~np.isnan(plain[name])
+        assert known.sum() > 2000
+        assert np.isnan(found[name][1:]).sum() == np.isnan(plain[name]).sum(), name
+    assert (found["zscore_300s"][1:][known] == plain["zscore_300s"][known]).all()
 
 
 def test_any_damage_is_noticed() -> None:

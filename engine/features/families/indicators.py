@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...config import TIMEFRAMES
 from ...jit import as_singles, subkernel
 from ...types import F32, F64, I64
 from ..spec import MID, Column, Family, Tick
 from .bars import HIGHEST, LOWEST, Bar
 
-TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
-"""Seconds. A bar begins at a multiple of its length since 1970 UTC."""
 USUAL = ("1m", "5m", "15m", "1h")
+"""Out of TIMEFRAMES. A bar begins at a multiple of its length since 1970 UTC."""
 
 WILDER, FAST, SLOW, BAND, STOCHASTIC, SMOOTH = 14, 12, 26, 20, 14, 3
 _FAST_SHARE, _SLOW_SHARE = 2.0 / (FAST + 1), 2.0 / (SLOW + 1)

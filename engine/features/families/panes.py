@@ -4,8 +4,9 @@ A window is the running pane and those of the 59 pane lengths before it. All sum
 exact and nothing drifts, however long it runs. Where a sum may pass 2^63 it wraps, and is read only relative to the
 present mid, where it is small again: arithmetic modulo 2^64 is exact.
 
-Prices are half-points; where a symbol's first mid has more than 32 bits (a bitcoin counted to the eighth digit), sums are
-of mids without their last bits: what is left tells prices apart to two parts in a billion, and squares stay small.
+Prices are half-points; where a symbol's mid has more than 32 bits (a bitcoin counted to the eighth digit), sums are of mids
+without their last bits: what is left tells prices apart to two parts in a billion, and squares stay small. How many bits,
+the first mid tells, and the first after a hole, or after a jump to eight times the price or an eighth of it.
 
 No columns of its own. The minute's panes and the five minutes' share one layout but for what only one of them needs.
 """
@@ -42,7 +43,7 @@ _MINUTE, _LONG = 0, _RING
 _HIGH, _LOW, _HIGHEST, _LOWEST, _LAST_CLOSE, _LAST_MOVE, _MOVES2, _BIPOWER, _ANCHOR, _SUM, _SUM2 = range(28, 39)
 # bits that mids lose; float64: half-points per unit of the sums, mean of the closes less the last one, 1 / their deviation,
 # relative jump
-_LOST, _UNIT, _MEAN, _PER_DEVIATION, _JUMP = range(39, 44)
+_LOST, _UNIT, _MEAN, _PER_DEVIATION, _JUMP, _FIRST = range(39, 45)
 
 # a slot of the rings: number, sums, close; long ones also high, low, squared move, bipower
 _S_NUMBER, _S_SUMS, _S_CLOSE, _S_HIGH, _S_LOW, _S_MOVE2, _S_BIPOWER = 0, 1, 6, 7, 8, 9, 10
@@ -83,6 +84,10 @@ class Windows(NamedTuple):
 
 @subkernel
 def begin(state: I64, real: F64, at: int, ts: int, mid2: int) -> None:
+    """From nothing: whatever was there is forgotten."""
+    for k in range(FAMILY.words):
+        state[at + k] = 0
+    state[at + _FIRST] = mid2
     state[at + _MINUTE + _NUMBER] = ts // MINUTE_PANE
     state[at + _LONG + _NUMBER] = ts // LONG_PANE
     state[at + _MINUTE + _BASE] = mid2
@@ -249,10 +254,9 @@ def _move(state: I64, at: int, before: int, after: int) -> int:
 
 
 @subkernel
-def resume(state: I64, at: int, mid2: int) -> None:
-    """After a hole: its own move is none of the market's."""
-    state[at + _LAST_CLOSE] = mid2
-    state[at + _LAST_MOVE] = 0
+def is_elsewhere(state: I64, at: int, mid2: int) -> bool:
+    """Whether the price is another than windows began with: a symbol reused, a wrong scale, a first tick that was none."""
+    return bool(mid2 > 8 * state[at + _FIRST] or 8 * mid2 < state[at + _FIRST])
 
 
 @subkernel

@@ -51,7 +51,7 @@ def flow(state: I64, at: int, bid: int, ask: int, bid_size: int, ask_size: int) 
 
 @subkernel
 def resume(state: I64, at: int, ts: int) -> None:
-    """Windows begin anew after a hole."""
+    """Windows begin anew after a hole, or at another price."""
     state[at + HOLES] += 1
     state[at + BARS] = 0
     state[at + SINCE] = ts

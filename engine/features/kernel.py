@@ -128,7 +128,7 @@ def step(
     else:
         usual, now, per_sigma = sigma.known(real, _SIGMA)
     tick = Tick(
-        ts, bid, ask, bid_size, ask_size, mid2, gap, previous, move, sign, flowed, ts - state[_QUOTE + quote.SINCE],
+        ts, bid, ask, bid_size, ask_size, mid2, gap, move, sign, flowed, ts - state[_QUOTE + quote.SINCE],
         usual, now, per_sigma,
     )
     if quoted:

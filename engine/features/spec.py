@@ -42,7 +42,7 @@ class Family(NamedTuple):
 class Tick(NamedTuple):
     """The tick at hand and what is known beside it. Prices in half-points where named mid2, else in points.
 
-    previous: stamp of the tick before (its own for the first one). move: mid2 less the one before. sign: of the last
+    move: mid2 less the one before. sign: of the last
     move that wasn't zero. flow: the order flow of this tick. elapsed: ns since the first tick, or the first after a hole.
     usual: mean spread, points. sigma: points per √second, NaN until known; per_sigma: its reciprocal.
     """
@@ -54,7 +54,6 @@ class Tick(NamedTuple):
     ask_size: int
     mid2: int
     spread: int
-    previous: int
     move: int
     sign: int
     flow: int

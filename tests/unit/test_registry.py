@@ -409,16 +409,16 @@ def test_altered_forests_never_answer(registry: Registry, private: Ed25519Privat
 
 
 def test_features_must_be_those_of_the_training() -> None:
-    check_features(manifest(), "0123456789abcdef")
+    check_features(manifest(), [], "0123456789abcdef")
     check_instruments(manifest(), Instruments(RULES))
     with pytest.raises(ModelRefused, match="0123456789abcdef, this engine computes fedcba") as refused:
-        check_features(manifest(), "fedcba9876543210")
+        check_features(manifest(), [], "fedcba9876543210")
     assert refused.value.code == "features_differ"
 
 
 def test_moments_must_be_known() -> None:
     with pytest.raises(ModelRefused, match="bar:1m") as refused:
-        check_features(msgspec.structs.replace(manifest(), moments=Moments(kind="bar:2m")), "0123456789abcdef")
+        check_features(msgspec.structs.replace(manifest(), moments=Moments(kind="bar:2m")), [], "0123456789abcdef")
     assert refused.value.code == "moments_unknown"
 
 

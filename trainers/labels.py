@@ -110,20 +110,17 @@ def label_batch(ticks: TickBatch, spread: F64, sigma: F64, events: I64, moments:
     """
     _check_events(events, len(ticks))
 
-    def labelled(sid: int, rows: I64 | slice, own: I64) -> Labels:
-        return label(
-            ticks.ts[rows], ticks.bid[rows], ticks.ask[rows], spread[rows], sigma[rows], own, moments,
-            Costs.of(ticks.instruments[sid]),
-        )
+    def labelled(costs: Costs, rows: I64 | slice, own: I64) -> Labels:
+        return label(ticks.ts[rows], ticks.bid[rows], ticks.ask[rows], spread[rows], sigma[rows], own, moments, costs)
 
     sids = np.flatnonzero(np.bincount(ticks.sid)).tolist()
     if len(sids) < 2:
-        return labelled(sids[0] if sids else 0, slice(None), events)
+        return labelled(Costs.of(ticks.instruments[sids[0]]) if sids else NO_COSTS, slice(None), events)
     of_event = ticks.sid[events]
     parts = []
     for sid in sorted(sids, key=lambda sid: ticks.instruments[sid].symbol):
         rows = np.flatnonzero(ticks.sid == sid)
-        part = labelled(sid, rows, np.searchsorted(rows, events[of_event == sid]))
+        part = labelled(Costs.of(ticks.instruments[sid]), rows, np.searchsorted(rows, events[of_event == sid]))
         parts.append(replace(part, event=rows[part.event], entry=rows[part.entry], end=rows[part.end]))
 
     order = np.argsort(np.concatenate([part.event_ts for part in parts]), kind="stable")

@@ -355,8 +355,9 @@ def test_events_that_arent_rows_of_the_batch_are_refused(events: list[int]) -> N
 
 def test_no_ticks_and_no_events_give_no_labels() -> None:
     nothing = np.zeros(0, np.int64)
-    batch = TickBatch([Instrument("EURUSD")], sid=nothing, ts=nothing, bid=nothing, ask=nothing)
-    assert len(label_batch(batch, np.zeros(0), np.zeros(0), nothing, Moments())) == 0
+    for instruments in ([Instrument("EURUSD")], []):
+        batch = TickBatch(instruments, sid=nothing, ts=nothing, bid=nothing, ask=nothing)
+        assert len(label_batch(batch, np.zeros(0), np.zeros(0), nothing, Moments())) == 0
     world = World(seed=7)
     world.events = nothing
     assert len(world.label()) == 0

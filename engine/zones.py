@@ -19,6 +19,7 @@ from .errors import UsageError
 from .types import I64
 
 QUARTER_S = 900
+"""Clocks change on quarters of an hour."""
 FIRST_YEAR, LAST_YEAR = 2000, 2060
 """Offsets are known for these years; before and after them the nearest one holds."""
 

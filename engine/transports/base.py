@@ -2,16 +2,16 @@
 
 Who calls what, when. Producers call `append`, at any time, from any process. Whoever holds the private key calls
 `append_control` and then `append(kind=Kind.CONTROL)` for every partition. An engine calls `claim` and gets an epoch;
-from then on, and only until a call raises OwnershipLost, it may call `beat`, `stage`, `publish`, `unstage`, `trim`
-with that epoch. After OwnershipLost it never writes to that partition again. `read` and everything a reader calls needs no
+from then on, and only until a call raises OwnershipLost, it may call `beat`, `mark`, `stage`, `publish`, `unstage`,
+`trim` with that epoch; `release` gives the partition up. After OwnershipLost it never writes to that partition again. `read` and everything a reader calls needs no
 ownership. `close` is the last call; a closed log answers nothing.
 
 What holds, whatever the transport (tests/contract/test_transport.py asks every one of them):
 
 - Records of a partition are read in append order; `read` after a cursor never skips and never repeats.
 - At most one epoch can publish: a write with a lower epoch than the highest seen is refused whole.
-- One `publish` is one step: its records and its checkpoint appear together or not at all, positions rise strictly
-  over all topics of a partition, and a repeat is refused.
+- One `publish` is one step: its records and its checkpoint appear together or not at all. Over all topics of a
+  partition positions rise strictly, but that a note of the journal may stand where another record does; a repeat is refused.
 - `tail` is the highest position of all topics. Silence or an error is raised, never answered as "nothing published".
 """
 
@@ -31,6 +31,7 @@ class Topic(StrEnum):
 
     SIGNALS = "signals"
     REJECTS = "rejects"
+    JOURNAL = "journal"
 
 
 class Record(NamedTuple):
@@ -47,6 +48,20 @@ class Ownership(NamedTuple):
     epoch: int
     owner: str
     beat: int
+
+
+class Tenure(NamedTuple):
+    """An entry of a partition's epoch trace: who held it from when on, and how far it had come by then."""
+
+    epoch: int
+    owner: str
+    """Empty: nobody, the owner of that epoch gave it up."""
+    tail: Position
+    """Published up to here when it began."""
+    checkpoint: str
+    """Which one was the newest then: a digest, empty if there was none."""
+    at: int
+    """ms UTC by the log's clock."""
 
 
 class Extent(NamedTuple):
@@ -125,8 +140,9 @@ class Log(ABC):
     def claim(self, partition: int, owner: str, seen: Ownership) -> int | None:
         """Become the owner: the new epoch, or None.
 
-        Granted at once if nobody ever held it or the holder has this very name; else only if the partition's
-        (epoch, beat) still equal `seen` (the claimant has watched them stand still for the lease).
+        Granted at once if nobody holds it or the holder has this very name; else only if the partition's
+        (epoch, beat) still equal `seen` (the claimant has watched them stand still for the lease). Two claimants that saw
+        the same never both get it.
         """
 
     @abstractmethod
@@ -134,11 +150,29 @@ class Log(ABC):
         """Show that the owner lives. Raises OwnershipLost."""
 
     @abstractmethod
+    def release(self, partition: int, epoch: int) -> None:
+        """Give the partition up: anybody may claim it at once. Raises OwnershipLost."""
+
+    @abstractmethod
+    def mark(self, partition: int, epoch: int, what: bytes) -> None:
+        """Say what the owner is about to try, for whoever comes after its death; empty: nothing. Raises OwnershipLost."""
+
+    @abstractmethod
+    def marked(self, partition: int) -> bytes:
+        """What an owner said last it was about to try."""
+
+    @abstractmethod
+    def epochs(self, partition: int) -> list[Tenure]:
+        """The epoch trace, oldest first: every claim and every release, TRACE deep at least."""
+
+    @abstractmethod
     def publish(
         self, partition: int, epoch: int, records: Sequence[Record], checkpoint: bytes | None = None,
         done: Callable[[], None] | None = None,
     ) -> None:
-        """One fenced step: records in rising position order, then the checkpoint's manifest.
+        """One fenced step: records in position order, then the checkpoint's manifest.
+
+        A note of the journal may have the position of a signal or reject; both belong to one step then.
 
         May return before the log has answered; `done` is called when it has. At most two steps are on their way.
         Raises OwnershipLost (this step's or an earlier one's refusal), TransportUnreachable with code `repeat`
@@ -217,8 +251,25 @@ class Log(ABC):
         """Release connections; an embedded server whose last user leaves is stopped."""
 
 
+def rising(records: Sequence[Record], tail: Position) -> bool:
+    """Whether a step may stand behind a tail: it rises, but that a note may stand where a reject or signal does."""
+    before, noted, said = tail, tail, tail
+    for topic, position, _ in records:
+        if position < before or position <= (noted if topic is Topic.JOURNAL else said):
+            return False
+        before = position
+        if topic is Topic.JOURNAL:
+            noted = position
+        else:
+            said = position
+    return True
+
+
 KEPT = 3
 """Checkpoints kept per partition."""
 
 STEP = 512
-"""Most records in one publish step."""
+"""Most positions in one publish step."""
+
+TRACE = 1000
+"""Entries of an epoch trace kept."""

@@ -6,20 +6,22 @@ meet as they would over a server; when the last of them is closed, the records a
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter, lt
+from operator import itemgetter
 from threading import Condition, Lock
 from typing import Any
 from weakref import WeakValueDictionary
 
+from .. import clock
 from ..errors import InputRefused, OwnershipLost, TransportUnreachable
 from ..instruments import Instruments
 from ..types import NOWHERE, START, Cursor, Entry, Kind, Position
-from .base import KEPT, Extent, Log, Ownership, Record, Topic, Trimmed
+from .base import KEPT, TRACE, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, rising
 
 _place = itemgetter(0)                 # of an entry its cursor, of a published record its position
 
@@ -40,6 +42,14 @@ class _Owned:
     topics: dict[Topic, list[tuple[Position, bytes]]] = field(default_factory=lambda: {topic: [] for topic in Topic})
     checkpoints: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT))
     blobs: dict[str, bytes] = field(default_factory=dict)
+    mark: bytes = b""
+    epochs: deque[Tenure] = field(default_factory=lambda: deque(maxlen=TRACE))
+
+    def hold(self, epoch: int, owner: str) -> None:
+        """From now on by this owner, empty: nobody."""
+        newest = hashlib.sha1(self.checkpoints[0]).hexdigest() if self.checkpoints else ""
+        self.ownership = Ownership(epoch, owner, 0)
+        self.epochs.append(Tenure(epoch, owner, self.tail, newest, clock.wall_ns() // 1_000_000))
 
     @property
     def tail(self) -> Position:
@@ -171,15 +181,31 @@ class MemoryLog(Log):
         with self._log.changed:
             owned = self._owned[partition]
             held = owned.ownership
-            if held.epoch > 0 and held.owner != owner and (held.epoch, held.beat) != (seen.epoch, seen.beat):
+            if held.owner not in ("", owner) and (held.epoch, held.beat) != (seen.epoch, seen.beat):
                 return None
-            owned.ownership = Ownership(held.epoch + 1, owner, 0)
+            owned.hold(held.epoch + 1, owner)
             return held.epoch + 1
 
     def beat(self, partition: int, epoch: int) -> None:
         with self._log.changed:
             owned = self._fenced(partition, epoch)
             owned.ownership = owned.ownership._replace(beat=owned.ownership.beat + 1)
+
+    def release(self, partition: int, epoch: int) -> None:
+        with self._log.changed:
+            self._fenced(partition, epoch).hold(epoch, "")
+
+    def mark(self, partition: int, epoch: int, what: bytes) -> None:
+        with self._log.changed:
+            self._fenced(partition, epoch).mark = what
+
+    def marked(self, partition: int) -> bytes:
+        with self._log.changed:
+            return self._owned[partition].mark
+
+    def epochs(self, partition: int) -> list[Tenure]:
+        with self._log.changed:
+            return list(self._owned[partition].epochs)
 
     def publish(
         self, partition: int, epoch: int, records: Sequence[Record], checkpoint: bytes | None = None,
@@ -189,8 +215,7 @@ class MemoryLog(Log):
         log = self._log
         with log.changed:
             owned = self._fenced(partition, epoch)
-            positions = [owned.tail, *(record.position for record in records)]
-            if not all(map(lt, positions, positions[1:])):
+            if not rising(records, owned.tail):
                 raise TransportUnreachable(
                     "repeat", f"the positions of a step for partition {partition} don't rise above {owned.tail}",
                     hint="two engines with one epoch, or a step published twice: nothing of it was written",

@@ -1,8 +1,8 @@
 """A log in Redis (or Valkey): streams, and scripts that fence every write of an owner.
 
-Keys of a partition, all under one hash tag: streams `ticks.{p}`, `signals.<deployment>.{p}`,
-`rejects.<deployment>.{p}`, hash `owner.<deployment>.{p}`, list `checkpoints.<deployment>.{p}`, hash
-`blobs.<deployment>.{p}`, number `trimmed.{p}` of tick records forgotten. One stream `models`, whose record 1-0 says
+Keys of a partition, all under one hash tag: streams `ticks.{p}`, `signals.<deployment>.{p}`, `rejects.<deployment>.{p}`,
+`journal.<deployment>.{p}`, `epochs.<deployment>.{p}`, hashes `owner.<deployment>.{p}`, `blobs.<deployment>.{p}`, list
+`checkpoints.<deployment>.{p}`, number `trimmed.{p}` of tick records forgotten. One stream `models`, whose record 1-0 says
 what the log is and whose record k-0 is control record k; one hash `board`. A tick's cursor is its id; what is published
 about it has the id `ms-(seq·2³²+ordinal)`, so that a position is an id and Redis itself refuses repeats. Ids have 64
 bits: never a number in Lua, whose numbers have 53.
@@ -20,7 +20,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import lt
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -32,7 +31,7 @@ from ..errors import InputRefused, TransportUnreachable, UsageError
 from ..instruments import Instruments
 from ..redis_server import EmbeddedServer, with_server
 from ..types import LAST_ORDINAL, NOWHERE, Cursor, Entry, Kind, Position
-from .base import KEPT, Extent, Log, Ownership, Record, Topic, Trimmed
+from .base import KEPT, TRACE, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, rising
 from .redis_client import Client
 
 T = TypeVar("T")
@@ -76,14 +75,21 @@ local function above(a, b)
 end
 """
 
+_TAIL = _ABOVE + """
+local function tail_from(k)
+  local tail = '0-0'
+  for i = k, #KEYS do
+    local newest = redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 1)[1]
+    if newest and above(newest[1], tail) then tail = newest[1] end
+  end
+  return tail
+end
+"""
+
 # ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, records per topic, then id and payload each.
 # Scripts don't roll back: everything is checked before the first write. The checkpoint comes last.
-_PUBLISH = _FENCE + _ABOVE + """
-local tail = '0-0'
-for k = 3, #KEYS do
-  local newest = redis.call('XREVRANGE', KEYS[k], '+', '-', 'COUNT', 1)[1]
-  if newest and above(newest[1], tail) then tail = newest[1] end
-end
+_PUBLISH = _FENCE + _TAIL + """
+local tail = tail_from(3)
 if ARGV[2] ~= '' and ARGV[2] ~= tail then return redis.error_reply('BROKEN ' .. KEYS[1] .. ' ' .. tail) end
 local i = #KEYS + 2
 for k = 3, #KEYS do
@@ -105,13 +111,29 @@ end
 return 1
 """.replace("KEPT", str(KEPT))
 
-_CLAIM = """
+# KEYS: owner, epochs, checkpoints, then the topics.
+_HOLD = _TAIL + """
+local function hold(epoch, owner)
+  local newest = redis.call('LINDEX', KEYS[3], 0)
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'owner', owner, 'beat', 0)
+  redis.call(
+    'XADD', KEYS[2], 'MAXLEN', '~', TRACE, '*', 'epoch', epoch, 'owner', owner, 'tail', tail_from(4),
+    'checkpoint', newest and redis.sha1hex(newest) or ''
+  )
+end
+""".replace("TRACE", str(TRACE))
+
+_CLAIM = _HOLD + """
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'beat')
-local epoch, beat = held[1] or '0', held[3] or '0'
-if epoch ~= '0' and held[2] ~= ARGV[1] and (epoch ~= ARGV[2] or beat ~= ARGV[3]) then return 0 end
-redis.call('HSET', KEYS[1], 'epoch', epoch + 1, 'owner', ARGV[1], 'beat', 0)
+local epoch, owner, beat = held[1] or '0', held[2] or '', held[3] or '0'
+if owner ~= '' and owner ~= ARGV[1] and (epoch ~= ARGV[2] or beat ~= ARGV[3]) then return 0 end
+hold(epoch + 1, ARGV[1])
 return epoch + 1
 """
+
+_RELEASE = _FENCE + _HOLD + "hold(ARGV[1], '') return 1"
+
+_MARK = _FENCE + "redis.call('HSET', KEYS[1], 'mark', ARGV[2]) return 1"
 
 _BEAT = _FENCE + "return redis.call('HINCRBY', KEYS[1], 'beat', 1)"
 
@@ -275,8 +297,8 @@ class RedisLog(Log):
             return [f"{prefix}{topic}.{{{p}}}".encode() for p in range(self.partitions)]
 
         self._ticks, self._trimmed = keys("ticks"), keys("trimmed")
-        self._owner, self._checkpoints, self._blobs = (
-            keys(f"{what}.{deployment}") for what in ("owner", "checkpoints", "blobs")
+        self._owner, self._epochs, self._checkpoints, self._blobs = (
+            keys(f"{what}.{deployment}") for what in ("owner", "epochs", "checkpoints", "blobs")
         )
         self._topics = {topic: keys(f"{topic}.{deployment}") for topic in Topic}
 
@@ -326,20 +348,38 @@ class RedisLog(Log):
         return Ownership(int(epoch or 0), (owner or b"").decode(), int(beat or 0))
 
     def claim(self, partition: int, owner: str, seen: Ownership) -> int | None:
-        epoch = self._ask("EVAL", _CLAIM, 1, self._owner[partition], owner, seen.epoch, seen.beat)
+        keys = self._held(partition)
+        epoch = self._ask("EVAL", _CLAIM, len(keys), *keys, owner, seen.epoch, seen.beat)
         self._last.pop(partition, None)
         return epoch or None
 
+    def _held(self, partition: int) -> list[bytes]:
+        """What the trace of the partition's owners is written from."""
+        of = (self._owner, self._epochs, self._checkpoints, *self._topics.values())
+        return [keys[partition] for keys in of]
+
     def beat(self, partition: int, epoch: int) -> None:
         self._ask("EVAL", _BEAT, 1, self._owner[partition], epoch)
+
+    def release(self, partition: int, epoch: int) -> None:
+        keys = self._held(partition)
+        self._ask("EVAL", _RELEASE, len(keys), *keys, epoch)
+
+    def mark(self, partition: int, epoch: int, what: bytes) -> None:
+        self._ask("EVAL", _MARK, 1, self._owner[partition], epoch, what)
+
+    def marked(self, partition: int) -> bytes:
+        return self._ask("HGET", self._owner[partition], "mark") or b""
+
+    def epochs(self, partition: int) -> list[Tenure]:
+        return [_tenure(ident, fields) for ident, fields in self._ask("XRANGE", self._epochs[partition], "-", "+")]
 
     def publish(
         self, partition: int, epoch: int, records: Sequence[Record], checkpoint: bytes | None = None,
         done: Callable[[], None] | None = None,
     ) -> None:
         """As in the seam. A step is refused if the one before it, still on its way, was: nothing is ever left out."""
-        positions = [record.position for record in records]
-        if not all(map(lt, positions, positions[1:])):
+        if not rising(records, NOWHERE):
             raise TransportUnreachable(
                 "repeat", f"the positions of a step for partition {partition} don't rise",
                 hint="nothing of it was written",
@@ -548,6 +588,14 @@ def _entries(records: list[tuple[bytes, list[bytes]]]) -> list[Entry]:
             kind, fields = Kind.TICKS, [b"", b" ".join(fields)]
         entries.append(Entry((ms, int(seq)), kind, fields[1], ms * 1_000_000))
     return entries
+
+
+def _tenure(ident: bytes, flat: list[bytes]) -> Tenure:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    tail = NOWHERE if fields[b"tail"] == b"0-0" else _position(fields[b"tail"])
+    return Tenure(
+        int(fields[b"epoch"]), fields[b"owner"].decode(), tail, fields[b"checkpoint"].decode(), _cursor(ident)[0]
+    )
 
 
 def _fields(records: list[tuple[bytes, list[bytes]]]) -> dict[bytes, bytes]:

@@ -23,7 +23,7 @@ from engine.transports.memory import MemoryLog
 from engine.types import LAST_ORDINAL, NOWHERE, START, Cursor, Kind, Position
 
 Door = Callable[..., Log]
-SIGNALS, REJECTS = Topic.SIGNALS, Topic.REJECTS
+SIGNALS, REJECTS, JOURNAL = Topic.SIGNALS, Topic.REJECTS, Topic.JOURNAL
 
 one_server = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 fresh = itertools.count()
@@ -319,6 +319,66 @@ def test_another_name_must_have_seen_the_owner_stand_still(door: Door) -> None:
     assert a.ownership(0).owner == "b"
 
 
+def test_what_is_given_up_goes_to_whoever_comes_first(door: Door) -> None:
+    a, b, c = door(), door(), door()
+    epoch = owned(a)
+    publish(a, epoch, [signal(at(1, 0, 0))])
+    a.release(0, epoch)
+    seen = b.ownership(0)
+    assert (seen.epoch, seen.owner) == (epoch, "")
+    assert b.claim(0, "b", seen) == epoch + 1
+    assert c.claim(0, "c", seen) is None
+    with refused("fenced"):
+        publish(a, epoch, [signal(at(2, 0, 0))])
+    with refused("fenced"):
+        a.release(0, epoch)
+    with refused("fenced"):
+        a.mark(0, epoch, b"x")
+
+
+def test_the_trace_tells_who_held_it_and_how_far_it_had_come(door: Door) -> None:
+    log = door()
+    assert log.epochs(0) == []
+    first = owned(log)
+    log.publish(0, first, [signal(at(1, 0, 3))], b"one")
+    log.settle()
+    second = owned(log)
+    log.release(0, second)
+    trace = log.epochs(0)
+    assert [(entry.epoch, entry.owner, entry.tail) for entry in trace] == [
+        (first, "a", NOWHERE), (second, "a", at(1, 0, 3)), (second, "", at(1, 0, 3)),
+    ]
+    assert trace[0].checkpoint == "" and trace[1].checkpoint == trace[2].checkpoint != ""
+    assert 0 < trace[0].at <= trace[1].at <= trace[2].at
+    log.publish(0, second, [], b"two")
+    log.settle()
+    owned(log)
+    assert log.epochs(0)[-1].checkpoint not in ("", trace[1].checkpoint)
+
+
+def test_a_mark_stays_for_whoever_comes_next(door: Door) -> None:
+    log = door()
+    epoch = owned(log)
+    assert log.marked(0) == b""
+    log.mark(0, epoch, b"this row")
+    assert door().marked(0) == b"this row"
+    epoch = owned(log)
+    assert log.marked(0) == b"this row"
+    log.mark(0, epoch, b"")
+    assert log.marked(0) == b""
+
+
+def test_one_position_may_have_a_record_in_each_topic(door: Door) -> None:
+    log = door()
+    epoch = owned(log)
+    note = Record(JOURNAL, at(1, 0, 1), b"why")
+    publish(log, epoch, [signal(at(1, 0, 0)), reject(at(1, 0, 1)), note, signal(at(1, 0, 2))])
+    assert log.published(0, JOURNAL, NOWHERE, 10) == [(at(1, 0, 1), b"why")]
+    for repeated in ([signal(at(2, 0, 0)), signal(at(2, 0, 0))], [note], [signal(at(2, 0, 1)), reject(at(2, 0, 0))]):
+        with refused("repeat"):
+            publish(log, epoch, repeated)
+
+
 def test_of_many_claimants_one_wins(door: Door) -> None:
     logs = [door() for _ in range(4)]
     owned(logs[0], owner="gone")
@@ -399,7 +459,7 @@ def test_an_owner_that_comes_back_goes_on_where_the_other_stopped(door: Door) ->
 
 
 def test_nothing_was_ever_published(log: Log) -> None:
-    assert visible(log) == {SIGNALS: [], REJECTS: [], "tail": NOWHERE, "checkpoints": []}
+    assert visible(log) == {SIGNALS: [], REJECTS: [], JOURNAL: [], "tail": NOWHERE, "checkpoints": []}
 
 
 def test_a_step_appears_whole(door: Door) -> None:
@@ -409,7 +469,7 @@ def test_a_step_appears_whole(door: Door) -> None:
     publish(log, epoch, step, b"ck")
     assert visible(reader) == {
         SIGNALS: [(at(1), b"1"), (at(2), b""), (at(2, 5), b"4")],
-        REJECTS: [(at(1, 1, 7), b"\x00\r\n")],
+        REJECTS: [(at(1, 1, 7), b"\x00\r\n")], JOURNAL: [],
         "tail": at(2, 5), "checkpoints": [b"ck"],
     }
     assert visible(reader, 1)["tail"] == NOWHERE
@@ -752,7 +812,7 @@ def test_deployments_share_ticks_and_controls_and_nothing_else(door: Door) -> No
     epoch = owned(live)
     publish(live, epoch, [signal(at(5))], b"live")
     live.stage(0, epoch, {"blob": b"live"})
-    assert visible(paper) == {SIGNALS: [], REJECTS: [], "tail": NOWHERE, "checkpoints": []}
+    assert visible(paper) == {SIGNALS: [], REJECTS: [], JOURNAL: [], "tail": NOWHERE, "checkpoints": []}
     assert paper.ownership(0) == Ownership(0, "", 0)
     assert paper.staged(0, ["blob"]) == [None]
     publish(paper, owned(paper, owner="p"), [signal(at(1))])

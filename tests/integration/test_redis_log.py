@@ -91,7 +91,7 @@ def test_keys_and_records_are_what_others_may_rely_on(log: Log, admin: Admin) ->
 
     assert {key.decode() for key in admin.scan_iter()} == {
         "models", "board", "ticks.{1}", "signals.main.{1}", "rejects.main.{1}", "owner.main.{1}", "checkpoints.main.{1}",
-        "blobs.main.{1}", "ticks.{0}", "trimmed.{0}", "owner.main.{0}",
+        "blobs.main.{1}", "epochs.main.{1}", "ticks.{0}", "trimmed.{0}", "owner.main.{0}", "epochs.main.{0}",
     }
     assert admin.hgetall("board") == {b"hold.a": b"{}"}
     assert admin.get("trimmed.{0}") == b"1"

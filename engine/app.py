@@ -12,11 +12,12 @@ import numpy as np
 
 from . import clock
 from .config import Config
-from .errors import UsageError
+from .errors import OwnershipLost, TocsinError, TransportUnreachable, UsageError
 from .features import FeatureSet
 from .files import read_ticks
 from .housekeeping import Housekeeper
 from .inbox import Granted, Inbox
+from .outage import again, passes
 from .partition.checkpoint import Checkpoints, oldest_k
 from .partition.state import Partition
 from .partition.takeover import take_over
@@ -28,10 +29,12 @@ from .registry.rollout import Activate
 from .registry.settings import check_file
 from .registry.staging import KEPT, Staging
 from .registry.store import Registry
+from .runtimes.here import here
 from .transports import open_log
+from .transports.base import Log
 from .types import Entry, TickBatch
 from .warmup import compile_everything
-from .watch.http import serve
+from .watch.http import Exporter, serve
 from .watch.metrics import EngineCollector, registry
 from .watch.observer import Observer
 from .watch.status import Status
@@ -70,40 +73,80 @@ class Engine:
         self._columns = columns
         self._warm: TickBatch | None = None
         compile_everything(log.info, self.features)
-        self.log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=self.rules)
+        self.log = self._open()
         self.seen = Observer(log.info, self.log.format)
+        self.staging = staging_of(self.registry, self.features)
+        self.runtime = here()
+        self._started = False
+        self._status: Status | None = None
+        self._exporter: Exporter | None = None
 
     def run(self, stop: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Until `stop` says so; returns the counts.
 
-        ready: called once, when every partition that may be claimed at once has been taken over.
-        Raises OwnershipLost, TransportUnreachable, ModelRefused, InputRefused (files to warm up with).
+        ready: called once, when every partition that may be claimed at once has been taken over. Where the log goes away
+        for a while, or somebody else takes a partition, everything held is dropped, and what may be claimed is taken over
+        anew: one way of recovering. Raises OwnershipLost where another process of this very name is at work,
+        TransportUnreachable for what doesn't pass, ModelRefused, InputRefused (files to warm up with).
         """
+        # the loop makes no cycles; collecting them would walk every object there is, in the middle of a tick
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            while (lost := self._serve(stop, ready)) and self._find_again(lost, stop):
+                pass
+        finally:
+            if self._exporter:
+                self._exporter.close()
+            gc.enable()
+            gc.unfreeze()
+        return self.seen.summary()
+
+    def _serve(self, stop: Callable[[], bool], ready: Callable[[], None]) -> TocsinError | None:
+        """Until `stop` says so, or something is lost that may be found again."""
+        try:
+            self._session(stop, ready)
+            return None
+        except TransportUnreachable as error:
+            if not passes(error):
+                raise
+            return error
+        except OwnershipLost as error:
+            if self._has_twin():
+                raise
+            return error
+        finally:
+            self.parts.clear()
+
+    def _session(self, stop: Callable[[], bool], ready: Callable[[], None]) -> None:
         workers = InlineWorkers()
         checkpoints = Checkpoints(self.log, clock.monotonic_ns, self.features)
         public = self.registry.public_key()
         controls = read_controls(self.log, public)
         check_file(self.rules, self.log, controls)
-        staging = staging_of(self.registry, self.features)
-        self._stage_what_is_due(controls, staging)
-        follower = Follower(controls, staging)
+        self._stage_what_is_due(controls, self.staging)
+        follower = Follower(controls, self.staging)
         keeper = Housekeeper(
-            self.log, read_controls(self.log, public), staging, self.parts, self.config.name,
+            self.log, read_controls(self.log, public), self.staging, self.parts, self.config.name,
             self.config.log.keep_mb * 2**20, log.info,
         )
         keeping = Loop("housekeeping", keeper.work, HOUSEKEEPING_S)
 
-        def started() -> None:
-            self._warm = None                  # what takes partitions over later reads the files again
-            ready()
-
         def staged(partition: int, entry: Entry) -> bool:
-            return follower.staged(entry, self.parts[partition].followed)
+            part = self.parts[partition]
+            return part.is_void(entry.cursor) or follower.staged(entry, part.followed)
 
         def turn() -> bool:
             self.seen.turned()
             keeping.check()
             return stop()
+
+        def started() -> None:
+            self._warm = None                  # what takes partitions over later reads the files again
+            if not self._started:
+                self._started = True
+                ready()
 
         inbox = Inbox(
             self.log, workers, self.config.name, stop=turn, ready=started, staged=staged, lease_s=self.config.engine.lease_s
@@ -112,30 +155,57 @@ class Engine:
         def granted(event: Granted) -> Partition:
             part = take_over(
                 event.partition, event.epoch, self.log, checkpoints, follower.load,
-                self._warm_ticks,
+                self._warm_ticks, self.runtime,
             )
-            self.parts[part.number] = part
             inbox.seek(part.number, part.upto)
             upto, tail = self.log.format(part.upto), self.log.format(part.tail.cursor)
             log.info("partition %d: epoch %d, from %s, published up to %s", part.number, part.epoch, upto, tail)
             return part
 
-        status = Status(self.config.name, self.log, self.seen, self.parts, inbox, keeper, [keeping])
-        exporter = serve(self.config.engine.listen, "engine", registry(EngineCollector(status)), status.health, status.ready)
-        # the loop makes no cycles; collecting them would walk every object there is, in the middle of a tick
-        gc.collect()
-        gc.freeze()
-        gc.disable()
+        self._show(inbox, keeper, keeping)
         keeping.start()
         try:
-            run(inbox, self.log, workers, checkpoints, follower, granted, self.seen, self.config.engine.batch)
+            run(inbox, self.log, workers, checkpoints, follower, granted, self.parts, self.seen, self.config.engine.batch)
         finally:
             keeping.stop()
-            if exporter:
-                exporter.close()
-            gc.enable()
-            gc.unfreeze()
-        return self.seen.summary()
+
+    def _show(self, inbox: Inbox, keeper: Housekeeper, keeping: Loop) -> None:
+        """/metrics, /healthz and /readyz tell of these from now on."""
+        if self._status:
+            self._status.renew(self.log, inbox, keeper, [keeping])
+            return
+        self._status = Status(self.config.name, self.log, self.seen, self.parts, inbox, keeper, [keeping])
+        self._exporter = serve(
+            self.config.engine.listen, "engine", registry(EngineCollector(self._status)), self._status.health, self._status.ready
+        )
+
+    def _has_twin(self) -> bool:
+        """Whether a partition of ours is held by another process of our name: no use in taking it back and forth."""
+        try:
+            held = {number: self.log.ownership(number) for number in self.parts}
+        except TransportUnreachable:
+            return False
+        return any(held[n].owner == self.config.name and held[n].epoch > part.epoch for n, part in self.parts.items())
+
+    def _find_again(self, lost: TocsinError, stop: Callable[[], bool]) -> bool:
+        """The same log over new connections, however long that takes; False if `stop` said so first."""
+        log.warning("everything held is dropped: %s", lost.args[0])
+        if self._status:
+            self._status.outage = str(lost.args[0])
+
+        def turn() -> bool:
+            self.seen.turned()
+            return stop()
+
+        found = again(self._open, self.log.identity, turn, log.warning)
+        if found:
+            self.log.close()                   # after the new one is open: an embedded server never loses its last user
+            self.log = found
+        return found is not None
+
+    def _open(self) -> Log:
+        log = self.config.log
+        return open_log(self.config.url, deployment=log.deployment, create=log.partitions, rules=self.rules)
 
     def _stage_what_is_due(self, controls: Controls, staging: Staging) -> None:
         """Before any partition is claimed: the bundles that the log from the oldest newest checkpoint on asks for.

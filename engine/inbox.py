@@ -2,7 +2,8 @@
 
 Ownership first, then the workers' answers, then what one read of the log brought per partition, then Drained where a
 read returned less than was asked for. A partition that meets a control record whose bundle isn't staged yet stands
-still in front of it until it is; the others go on.
+still in front of it until it is; the others go on. What other engines should have is given up: Leaving, and Left when its
+last batch has been answered; so is everything at a clean stop.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from .types import Cursor, Entry, Kind
 from .workers.base import Workers
 
 BEAT_NS = 500_000_000
+LOOK_NS = 100_000_000
+"""How often a partition is looked for while there is room for one more."""
+ENGINES = "engine."
+"""On the board: each engine of a deployment says something new there at every beat, while it lives."""
 BLOCK_MS = 100
 PAUSED_MS = 5
 """While a partition waits for a bundle: how often it is asked whether that is staged."""
@@ -63,7 +68,19 @@ class Answered(NamedTuple):
     batch: MicroBatch
 
 
-Event = Granted | Ticks | Control | Drained | Answered
+class Leaving(NamedTuple):
+    """The partition is to be given up: no more of it will be read."""
+
+    partition: int
+
+
+class Left(NamedTuple):
+    """All that was in hand of a partition that is given up has been answered."""
+
+    partition: int
+
+
+Event = Granted | Ticks | Control | Drained | Answered | Leaving | Left
 
 
 class Inbox:
@@ -87,12 +104,14 @@ class Inbox:
         self._read = min(read, 16)
         self._most = read
         self._live = live
-        self._watch = Watch(name, int(lease_s * 1e9))
+        self._watch = Watch(name, log.partitions, int(lease_s * 1e9))
+        self._said = f"{ENGINES}{log.deployment}.{name}"
+        self._beats = 0
         self._epochs: dict[int, int] = {}
         self._cursors: dict[int, Cursor] = {}
         self.paused: dict[int, Entry] = {}
         """Partitions that stand in front of a control record, waiting for its bundle."""
-        self._next_beat = 0
+        self._next_beat = self._next_look = 0
 
     def seek(self, partition: int, cursor: Cursor) -> None:
         """Read this partition on from here."""
@@ -111,13 +130,10 @@ class Inbox:
             received = (clock.wall_ns(), clock.monotonic_ns())
             for partition in self._reading():
                 entries = found.get(partition, [])
-                taken = self._until_unstaged(partition, entries)
-                for event in _events(partition, taken, received):
+                for event in self._until_unstaged(partition, entries, received):
                     yield event
                     yield from self._answers()
-                if taken:
-                    self._cursors[partition] = taken[-1].cursor
-                if len(taken) < self._read:
+                if len(entries) < self._read or partition in self.paused:
                     yield Drained(partition)
                     yield from self._answers()
             if all(len(entries) < self._read for entries in found.values()):
@@ -125,6 +141,8 @@ class Inbox:
             if not found and not self._live:
                 return
             self._read = self._next_read(found)
+        yield from self._leave(sorted(self._epochs))
+        self._log.unpost(self._said)
 
     def _reading(self) -> dict[int, Cursor]:
         return {partition: cursor for partition, cursor in self._cursors.items() if partition not in self.paused}
@@ -135,13 +153,17 @@ class Inbox:
             return 0
         return PAUSED_MS if self.paused else BLOCK_MS
 
-    def _until_unstaged(self, partition: int, entries: list[Entry]) -> list[Entry]:
-        """The entries before a control record that must be waited for."""
-        for i, entry in enumerate(entries):
-            if entry.kind is Kind.CONTROL and not self._staged(partition, entry):
-                self.paused[partition] = entry
-                return entries[:i]
-        return entries
+    def _until_unstaged(self, partition: int, entries: list[Entry], received: tuple[int, int]) -> Iterator[Event]:
+        """What the entries come to, up to a control record that must be waited for: the partition is paused there."""
+        for event in _events(partition, entries, received):
+            if isinstance(event, Control):
+                if not self._staged(partition, event.entry):
+                    self.paused[partition] = event.entry
+                    return
+                self._cursors[partition] = event.entry.cursor
+            elif isinstance(event, Ticks):
+                self._cursors[partition] = event.entries[-1].cursor
+            yield event
 
     def _resume(self) -> None:
         for partition, entry in list(self.paused.items()):
@@ -162,22 +184,43 @@ class Inbox:
         for batch in self._workers.answered():
             yield Answered(batch.partition, batch)
 
+    # ---- ownership
+
     def _own(self) -> Iterator[Event]:
-        """Beat for what is ours, claim what may be claimed; twice a second."""
+        """Beat for what is ours twice a second, give up what is beyond our share, claim what may be claimed."""
         now = clock.monotonic_ns()
-        if now < self._next_beat:
-            return
-        self._next_beat = now + BEAT_NS
-        for partition in range(self._log.partitions):
-            if partition in self._epochs:
-                self._log.beat(partition, self._epochs[partition])
-                continue
-            owner = self._log.ownership(partition)
-            if self._watch.should_claim(partition, owner, now):
-                epoch = self._log.claim(partition, self._name, owner)
+        if now >= self._next_beat:
+            self._next_beat = now + BEAT_NS
+            self._beat(now)
+            yield from self._leave(self._watch.surplus(self._epochs))
+        if now >= self._next_look:
+            self._next_look = now + (LOOK_NS if self._watch.wants_more(self._epochs) else BEAT_NS)
+            others = [partition for partition in range(self._log.partitions) if partition not in self._epochs]
+            owners = {partition: self._log.ownership(partition) for partition in others}
+            for partition in self._watch.claims(owners, self._epochs, now):
+                epoch = self._log.claim(partition, self._name, owners[partition])
                 if epoch is not None:
                     self._epochs[partition] = epoch
                     yield Granted(partition, epoch)
+
+    def _beat(self, now: int) -> None:
+        for partition, epoch in self._epochs.items():
+            self._log.beat(partition, epoch)
+        self._beats += 1
+        self._log.post(self._said, b"%d" % self._beats)
+        before = self._said.removesuffix(self._name)
+        said = {name.removeprefix(before): word for name, word in self._log.posts(before).items()}
+        for name in self._watch.engines(said, now):
+            self._log.unpost(f"{before}{name}")
+
+    def _leave(self, partitions: list[int]) -> Iterator[Event]:
+        for partition in partitions:
+            self._cursors.pop(partition, None)
+            self.paused.pop(partition, None)
+            yield Leaving(partition)
+            yield from self._answers()
+            yield Left(partition)
+            del self._epochs[partition]
 
 
 def _events(partition: int, entries: list[Entry], received: tuple[int, int]) -> Iterator[Event]:

@@ -50,7 +50,7 @@ def again(
             log.close()
             raise TransportUnreachable(
                 "identity", f"{log.url} holds another log now than {identity}",
-                hint="somebody replaced the log, or its server came back without its file: bring the old one back, or start again",
+                hint="somebody replaced the log, or its server came back without its file: bring the old one back",
             )
         return log
     return None

@@ -8,7 +8,8 @@ back with its votes; then it is decided, a signal per moment, and published, wit
 in steps that the log takes whole or not at all, and only from the partition's present owner, whose number is the epoch.
 
 What is lost in a crash is state that wasn't published. Whoever takes the partition over starts from the last checkpoint,
-reads the log on from there, and takes over what was published since instead of deciding it again.
+reads the log on from there, and takes over what was published since instead of deciding it again. What crashes every engine
+that meets it is left out in the end, and the journal says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 
 from . import clock
 from .errors import InputRefused
-from .inbox import Answered, Control, Drained, Event, Granted, Ticks
+from .inbox import Answered, Control, Drained, Event, Granted, Leaving, Left, Ticks
 from .partition.checkpoint import Checkpoints
 from .partition.publish import steps
 from .partition.state import Partition
@@ -25,20 +26,19 @@ from .registry.follow import Following
 from .transports.base import Log
 from .types import Code, Position, Refused
 from .watch.observer import Observer
-from .wire.ticks import decode
 from .workers.base import Workers
 
 
 def run(
     inbox: Iterable[Event], log: Log, workers: Workers, checkpoints: Checkpoints, follower: Following,
-    take_over: Callable[[Granted], Partition], see: Observer, batch_rows: int,
+    take_over: Callable[[Granted], Partition], parts: dict[int, Partition], see: Observer, batch_rows: int,
 ) -> None:
     """decode, admit, update, pick, submit (a worker predicts), decide, publish with checkpoint.
 
-    A record that can't be taken is published as a reject, and the loop goes on. Everything else ends it: OwnershipLost when
-    another owner has a partition, TransportUnreachable, ModelRefused for a bundle that must answer and can't.
+    parts: what is owned, for others to look at. A record that can't be taken is published as a reject, and the loop goes on.
+    Everything else ends it: OwnershipLost when another owner has a partition, TransportUnreachable, ModelRefused for a bundle
+    that must answer and can't.
     """
-    parts: dict[int, Partition] = {}
     for event in inbox:
         part = parts.get(event.partition)
         match event:
@@ -47,32 +47,47 @@ def run(
                 see.granted(event.partition, parts[event.partition].symbols.instruments)
 
             case Ticks() if part:
-                ticks, malformed = decode(event.entries, part.symbols)
-                ticks, untimely = part.admit(ticks)                     # late, duplicate, crossed, future-dated
-                rows = part.features.update(ticks)
-                asked = part.pick(ticks, rows)                          # the moments; none before the first activation
-                refused = malformed + untimely
-                part.add(ticks, asked, refused, event.entries, event.received)
-                see.ticks(len(ticks), refused, event.entries)
-                see.moved(event.partition, event.entries, ticks, rows.status)
-                keep = checkpoints.due(part)                            # then the batch takes a copy of the state along
-                if part.waiting >= batch_rows or keep:
-                    workers.submit(part.cut(keep))                      # comes back as Answered
+                for ticks, refused, entries, void in part.portions(event.entries):      # one, unless something was suffered
+                    if void:
+                        workers.submit(part.cut())
+                        part.revert(ticks.position(0), follower.load(*part.before) if part.before[0] else None)
+                    ticks, untimely = part.admit(ticks)                 # late, duplicate, crossed, future-dated
+                    rows = part.features.update(ticks)
+                    asked = part.pick(ticks, rows)                      # the moments; none before the first activation
+                    refused = refused + untimely
+                    part.add(ticks, asked, refused, entries, event.received)
+                    see.ticks(len(ticks), refused, event.entries)
+                    see.moved(event.partition, entries, ticks, rows.status)
+                    keep = bool(entries) and checkpoints.due(part)      # then the batch takes a copy of the state along
+                    if part.full(batch_rows) or keep:
+                        workers.submit(part.cut(keep))                  # comes back as Answered
 
             case Drained() if part:                                     # nothing more at hand: no timer needed
+                part.caution.over()
                 workers.submit(part.cut(checkpoints.due(part)))
 
             case Control() if part:                                     # from here on another bundle, or other settings
                 workers.submit(part.cut())                              # what came before keeps what it was cut under
                 try:
-                    change = follower.follow(event.entry, part.followed)    # None: repeated, overtaken, or not ours
-                    if change:
+                    control = follower.check(event.entry, part.followed)    # None: repeated, overtaken, or not ours
+                    if control and part.is_void(event.entry.cursor):
+                        part.void(event.entry.cursor, control)
+                    elif control:
+                        change = follower.change(control)
                         part.follow(change)
                         see.followed(event.partition, event.entry.cursor, change.control.k, change.version)
                 except InputRefused as error:
                     part.refuse(Refused(Position(event.entry.cursor, 0), Code.CONTROL, event.entry.payload))
                     see.control_refused(event.partition, error)
                 part.passed(event.entry.cursor)
+
+            case Leaving() if part:                                     # another engine shall have it, or we stop
+                workers.submit(part.cut(keep=part.moved))
+
+            case Left() if part:                                        # everything it had in hand is published
+                log.settle()
+                log.release(part.number, part.epoch)
+                del parts[event.partition]
 
             case Answered(batch=batch) if part and part.epoch == batch.epoch:   # in log order per partition
                 decisions = part.decide(batch)

@@ -25,7 +25,7 @@ from .registry.rollout import Activate, Control
 from .registry.store import Registry
 from .transports.base import Extent, Log, Topic
 from .transports.memory import MemoryLog
-from .types import NOWHERE, START, Cursor, Entry, Kind, TickBatch
+from .types import NOWHERE, START, Cursor, Entry, Kind, Position, TickBatch
 from .watch.observer import Observer
 from .workers.inline import InlineWorkers
 
@@ -46,9 +46,12 @@ class FixedBundle(Following):
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
 
-    def follow(self, entry: Entry, followed: Mapping[str, int]) -> Change:
+    def check(self, entry: Entry, followed: Mapping[str, int]) -> Control:
         body = Activate(self._bundle.version, self._bundle.digest)
-        return Change(Control(1, "", Activate.verb, body, "", "", "", b""), self._bundle)
+        return Control(1, "", Activate.verb, body, "", "", "", b"")
+
+    def change(self, control: Control) -> Change:
+        return Change(control, self._bundle)
 
     def load(self, version: str, digest: str) -> Bundle:
         return self._bundle
@@ -115,6 +118,14 @@ class Shadow(MemoryLog):
     def extent(self, partition: int) -> Extent:
         return self._source.extent(partition)
 
+    def follow(
+        self, topic: Topic, after: Mapping[int, Position], count: int, block_ms: int = 0
+    ) -> dict[int, list[tuple[Position, bytes]]]:
+        """The journal is the other log's: what its owners suffered is obeyed. The rest is what this replay said."""
+        if topic is Topic.JOURNAL:
+            return self._source.follow(topic, after, count)
+        return super().follow(topic, after, count, block_ms)
+
     def format(self, cursor: Cursor) -> str | int:
         return self._source.format(cursor)
 
@@ -150,7 +161,7 @@ def _run(log: MemoryLog, follower: Following, read: int, batch: int, features: F
         inbox.seek(event.partition, START)
         return take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda number: None)
 
-    run(inbox, log, workers, checkpoints, follower, granted, seen, batch)
+    run(inbox, log, workers, checkpoints, follower, granted, {}, seen, batch)
     return Replayed(_all(log, Topic.SIGNALS), _all(log, Topic.REJECTS), seen)
 
 

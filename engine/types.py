@@ -88,6 +88,7 @@ class Code(StrEnum):
     LATE = "late"                      # before a tick already taken
     DUPLICATE = "duplicate"            # the same tick again
     CONTROL = "control"                # a control record that doesn't hold
+    POISON = "poison"                  # ended every engine that tried to take it
 
 
 class Kind(IntEnum):

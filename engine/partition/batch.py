@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from ..registry.bundle import Bundle
-from ..types import F32, F64, I64, Cursor, Refused, TickBatch
+from ..types import F32, F64, I64, Cursor, Position, Refused, TickBatch
+from ..wire.journal import Note
+from ..wire.records import Place
 from .image import Image
 
 
@@ -34,6 +37,13 @@ class Asked(NamedTuple):
         return Asked(ticks, *(np.concatenate([getattr(p, name) for p in parts]) for name in Asked._fields[1:]))
 
 
+class Noted(NamedTuple):
+    """A note of the journal that isn't written yet."""
+
+    position: Position
+    note: Callable[[Place], Note]
+
+
 @dataclass(slots=True)
 class MicroBatch:
     """A stretch of one partition's log between two cuts."""
@@ -44,6 +54,7 @@ class MicroBatch:
     """None before the partition's first activation: then nothing is asked."""
     asked: Asked | None
     refused: list[Refused]
+    notes: list[Noted]
     upto: Cursor
     """The last record it covers."""
     received: int

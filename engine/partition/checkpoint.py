@@ -26,7 +26,7 @@ from .batch import MicroBatch
 from .policy import WORDS as POLICY_WORDS
 from .state import Partition
 
-FORMAT = 3
+FORMAT = 4
 
 EVERY_TICKS = 100_000
 EVERY_NS = 10_000_000_000
@@ -58,6 +58,10 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     """The highest k followed, by verb."""
     bundle: tuple[str, str]
     """Version and digest of its manifest, empty before the first activation."""
+    before: tuple[str, str]
+    """Of the bundle that this one took over from."""
+    proven: bool
+    """Whether the bundle has decided anything in this partition."""
     settings: Settings
     symbols: list[Symbol]
 
@@ -152,7 +156,8 @@ class Checkpoints:
         self._log.unstage(part.number, part.epoch, set().union(*kept))
         manifest = CheckpointManifest(
             FORMAT, self._log.identity, self._fingerprint, part.epoch, image.cursor, self._digest(part.number, image.cursor),
-            (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.settings,
+            (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.before,
+            image.proven, image.settings,
             [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
         )
         return msgspec.msgpack.encode(manifest)

@@ -21,4 +21,8 @@ class Image(NamedTuple):
     """The highest k followed, by verb."""
     bundle: tuple[str, str]
     """Version and digest of the active bundle, empty before the first activation."""
+    before: tuple[str, str]
+    """Of the one it took over from."""
+    proven: bool
+    """Whether the active bundle has decided anything here."""
     settings: Settings

@@ -1,28 +1,67 @@
-"""When to claim a partition. Pure: what was seen and when comes in, the decision goes out.
+"""Who should hold which partition. Pure: what was seen and when comes in, what to claim and what to give up goes out.
 
-The fence makes any claim safe; the rules here only keep live owners from being disturbed: nobody's partition and
-one's own (a restart) are claimed at once, another's when its beat has stood still for the lease of our own clock.
+The fence makes any claim safe; the rules here only keep live owners from being disturbed. Nobody's partition and one's own
+(a restart) are claimed at once, another's when its beat has stood still for the lease of our own clock. Of m engines that
+live each holds at most ceil(P / m) partitions; whoever holds more gives the highest ones up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from ..transports.base import Ownership
+
+FORGOTTEN = 10
+"""Leases after which an engine that has said nothing more is taken off the board."""
 
 
 class Watch:
-    """What one claimant has seen of the partitions it doesn't own."""
+    """What one engine has seen of the others, over its own rising clock."""
 
-    def __init__(self, name: str, lease_ns: int) -> None:
+    def __init__(self, name: str, partitions: int, lease_ns: int) -> None:
         self._name = name
+        self._partitions = partitions
         self._lease_ns = lease_ns
-        self._seen: dict[int, tuple[Ownership, int]] = {}
+        self._owners: dict[int, tuple[Ownership, int]] = {}
+        self._engines: dict[str, tuple[bytes, int]] = {}
+        self._share = partitions
 
-    def should_claim(self, partition: int, now: Ownership, at_ns: int) -> bool:
-        """`now`: who holds it, read at `at_ns` of a clock that only rises."""
-        if now.epoch == 0 or now.owner == self._name:
+    def engines(self, said: Mapping[str, bytes], at_ns: int) -> list[str]:
+        """`said`: by name what each engine of the deployment says on the board; it changes while the engine lives.
+
+        Whoever is met for the first time counts as alive until it has stood still for the lease. Returns the names of
+        those who said nothing more for so long that they may be taken off the board.
+        """
+        self._engines = {
+            name: seen if (seen := self._engines.get(name, (b"", 0)))[0] == word else (word, at_ns)
+            for name, word in said.items() if name != self._name
+        }
+        still = {name: at_ns - since for name, (_, since) in self._engines.items()}
+        living = 1 + sum(ns < self._lease_ns for ns in still.values())
+        self._share = -(-self._partitions // living)
+        return [name for name, ns in still.items() if ns >= FORGOTTEN * self._lease_ns]
+
+    def claims(self, owners: Mapping[int, Ownership], mine: Collection[int], at_ns: int) -> list[int]:
+        """Which of the partitions that aren't ours to claim now; `owners`: who holds each, read at `at_ns`."""
+        found: list[int] = []
+        for partition, now in sorted(owners.items()):
+            if now.owner == self._name or (self._is_free(partition, now, at_ns) and len(mine) + len(found) < self._share):
+                found.append(partition)
+        return found
+
+    def _is_free(self, partition: int, now: Ownership, at_ns: int) -> bool:
+        if not now.owner:
             return True
-        before, since = self._seen.get(partition, (None, at_ns))
+        before, since = self._owners.get(partition, (None, at_ns))
         if before != now:
-            self._seen[partition] = (now, at_ns)
+            self._owners[partition] = (now, at_ns)
             return False
         return at_ns - since >= self._lease_ns
+
+    def surplus(self, mine: Collection[int]) -> list[int]:
+        """Which of ours to give up: what is beyond our share."""
+        return sorted(mine)[self._share:]
+
+    def wants_more(self, mine: Collection[int]) -> bool:
+        """Whether another partition would be claimed if it were free."""
+        return len(mine) < min(self._share, self._partitions)

@@ -1,16 +1,18 @@
-"""From a decided batch to publish steps: signals and rejects in position order, at most STEP records each."""
+"""From a decided batch to publish steps: signals, rejects and notes in position order, at most STEP positions each."""
 
 from __future__ import annotations
 
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..transports.base import STEP, Log, Record, Topic
 from ..types import Position, Refused
-from ..wire.records import Decisions, Stamp, encode_reject, encode_signals
-from .batch import MicroBatch
+from ..wire import journal
+from ..wire.records import Decisions, Place, Stamp, encode_reject, encode_signals
+from .batch import MicroBatch, Noted
 from .checkpoint import Checkpoints
 from .state import Partition
 
@@ -34,24 +36,35 @@ def steps(
 
     A step is encoded when it is asked for, so that the log writes one while the next is made.
     """
-    refused = deque(sorted(batch.refused, key=lambda item: item.position))
+    beside: list[Refused | Noted] = [*batch.refused, *batch.notes]
+    others = deque(sorted(beside, key=lambda item: item.position))
     decided = now_ns()
     pieces = _pieces(decisions)
     for number, piece in enumerate(pieces, 1):
         last = number == len(pieces)
         upto = None if last or piece is None else piece.ticks.position(len(piece.ticks) - 1)
         records = _signals(batch, piece, part.number, log, decided, now_ns)
-        rejects = list(_rejects(refused, upto, batch, part.number, log))
-        if rejects:
-            records = sorted(records + rejects, key=lambda record: record.position)
-        for at in range(0, max(len(records), 1), STEP):
-            step = records[at:at + STEP]
+        due = list(_others(others, upto, batch, part.number, log))
+        if due:
+            records = sorted(records + due, key=lambda record: record.position)
+        cuts = _cuts(records)
+        for at, end in pairwise(cuts):
+            step = records[at:end]
             if step:
                 part.tail = max(part.tail, step[-1].position)
-            final = last and at + STEP >= len(records)
+            final = last and end == cuts[-1]
             checkpoint = checkpoints.stage(part, batch, part.tail) if batch.image and final else None
             if step or checkpoint:
                 yield Step(step, checkpoint)
+
+
+def _cuts(records: list[Record]) -> list[int]:
+    """Where steps begin and end: at most about STEP records each, those of one position together; one step at least."""
+    cuts = [0]
+    while len(records) - cuts[-1] > STEP:
+        end = cuts[-1] + STEP
+        cuts.append(end + (records[end].position == records[end - 1].position))
+    return [*cuts, len(records)]
 
 
 def _pieces(decisions: Decisions | None) -> list[Decisions | None]:
@@ -61,14 +74,18 @@ def _pieces(decisions: Decisions | None) -> list[Decisions | None]:
     return [Decisions._make(column[at:at + STEP] for column in decisions) for at in range(0, len(decisions.ticks), STEP)]
 
 
-def _rejects(
-    refused: deque[Refused], upto: Position | None, batch: MicroBatch, partition: int, log: Log
+def _others(
+    waiting: deque[Refused | Noted], upto: Position | None, batch: MicroBatch, partition: int, log: Log
 ) -> Iterator[Record]:
-    """Those at or below a position (None: all), taken away from the left."""
-    while refused and (upto is None or refused[0].position <= upto):
-        item = refused.popleft()
-        cursor = json.dumps(log.format(item.position.cursor))
-        yield Record(Topic.REJECTS, item.position, encode_reject(item, partition, batch.epoch, cursor))
+    """Rejects and notes at or below a position (None: all), taken away from the left."""
+    while waiting and (upto is None or waiting[0].position <= upto):
+        item = waiting.popleft()
+        cursor = log.format(item.position.cursor)
+        if isinstance(item, Noted):
+            place = Place(partition, cursor, item.position.ordinal, batch.epoch)
+            yield Record(Topic.JOURNAL, item.position, journal.encode(item.note(place)))
+        else:
+            yield Record(Topic.REJECTS, item.position, encode_reject(item, partition, batch.epoch, json.dumps(cursor)))
 
 
 def _signals(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import groupby
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,13 +17,16 @@ from ..features.moments import MomentPicker
 from ..instruments import Instruments, SymbolTable
 from ..registry.bundle import Bundle, check_instruments
 from ..registry.follow import Change
-from ..registry.rollout import Activate, Settings
+from ..registry.rollout import Activate, Control, Settings
 from ..registry.settings import counted, overlay
-from ..types import I64, LAST_ORDINAL, NOWHERE, START, Cursor, Entry, Position, Refused, TickBatch
+from ..types import I64, LAST_ORDINAL, NOWHERE, START, Code, Cursor, Entry, Position, Refused, TickBatch
+from ..wire import journal
 from ..wire import ticks as wire
-from ..wire.records import Decisions
-from .batch import Asked, MicroBatch
+from ..wire.records import Decisions, Place
+from .batch import Asked, MicroBatch, Noted
+from .caution import WHOLE, Caution
 from .image import Image
+from .journal import Runtime, Suffered
 from .policy import PolicyState
 
 
@@ -29,6 +35,18 @@ class Published(NamedTuple):
 
     position: Position
     side: int
+
+
+class Portion(NamedTuple):
+    """What is processed in one go."""
+
+    ticks: TickBatch
+    refused: list[Refused]
+    """What was no tick, and what isn't taken."""
+    entries: list[Entry]
+    """Records that are done with when this is."""
+    void: bool = False
+    """Whether, before it, the active bundle gives way to the one it took over from."""
 
 
 class Partition:
@@ -56,6 +74,14 @@ class Partition:
         """Records of the partition's log up to `upto`."""
         self.tail: Position = NOWHERE
         self.past: Iterator[Published] = iter(())
+        self.suffered = Suffered()
+        self.caution = Caution([], b"", START, lambda what: None)
+        self.runtime: Runtime | None = None
+        """To be noted with the first decision: it isn't the one noted last."""
+        self.before: tuple[str, str] = ("", "")
+        """Version and digest of the bundle that the active one took over from."""
+        self.proven = False
+        """Whether the active bundle has decided anything here."""
         self.ticks_since_image = 0
         self.moved = False
         """Whether ticks, or a change, came since the last image."""
@@ -65,9 +91,69 @@ class Partition:
         """Symbols that the last image holds."""
         self._asked: list[Asked] = []
         self._refused: list[Refused] = []
+        self._notes: list[Noted] = []
         self._received = (0, 0)
 
     # ---- ticks
+
+    def portions(self, entries: list[Entry]) -> Iterator[Portion]:
+        """Consecutive records, decoded: all at once, but row by row where the journal or caution has something to say."""
+        odd = self.suffered.cursors
+        if not (odd or self.caution.on):
+            yield Portion(*wire.decode(entries, self.symbols), entries)
+            return
+        for alone, run in groupby(entries, lambda entry: entry.cursor in odd or self.caution.at(entry.cursor)):
+            if alone:
+                for entry in run:
+                    yield from self._rows(entry)
+            else:
+                records = list(run)
+                yield Portion(*wire.decode(records, self.symbols), records)
+                self.caution.passed(len(records))
+
+    def _rows(self, entry: Entry) -> Iterator[Portion]:
+        """One record, odd rows alone; what is refused of it comes in the order of the rows."""
+        careful = self.caution.at(entry.cursor)
+        whole = Position(entry.cursor, WHOLE)
+        why = self.suffered.records.get(entry.cursor, "")
+        if careful and not why:
+            why = "reading it ended every engine that tried" if self.caution.guilty(whole) else ""
+            self.caution.try_(whole, "row")
+        if why:
+            yield Portion(self._none(), [self._skip(Position(entry.cursor, 0), "record", why, entry.payload)], [entry])
+            return
+        ticks, malformed = wire.decode([entry], self.symbols)
+        refused = deque(sorted(malformed, key=lambda item: item.position))
+        for alone, rows in _stretches(ticks, self.suffered.ordinals(entry.cursor), careful):
+            last = ticks.position(rows.stop - 1)
+            before = [refused.popleft() for _ in range(sum(item.position < last for item in refused))]
+            yield self._alone(ticks[rows], before, careful) if alone else Portion(ticks[rows], before, [])
+        yield Portion(self._none(), list(refused), [entry])
+        self.caution.passed(1)
+
+    def _alone(self, row: TickBatch, refused: list[Refused], careful: bool) -> Portion:
+        """A row that the journal names, or caution: left out, or taken under another bundle, or tried."""
+        at = row.position(0)
+        act = self.caution.guilty(at) if careful else None
+        why = self.suffered.rows.get(at, "")
+        if act == "row" or (act == "ask" and self.proven):
+            why = "it ended every engine that took it"
+        if why:
+            return Portion(self._none(), [*refused, self._skip(at, "row", why, wire.encode(row, 0))], [])
+        if careful:
+            self.caution.try_(at, "row")
+        return Portion(row, refused, [], void=at in self.suffered.voids or act == "ask")
+
+    def _none(self) -> TickBatch:
+        return TickBatch(self.symbols.instruments, **{name: np.zeros(0, np.int64) for name in ("sid", "ts", "bid", "ask")})
+
+    def _skip(self, at: Position, what: Literal["row", "record"], why: str, payload: bytes) -> Refused:
+        self._note(at, partial(journal.Skip, what, why))
+        return Refused(at, Code.POISON, payload)
+
+    def _note(self, at: Position, note: Callable[[Place], journal.Note]) -> None:
+        if at > self.tail:
+            self._notes.append(Noted(at, note))
 
     def admit(self, ticks: TickBatch) -> tuple[TickBatch, list[Refused]]:
         """The ticks that are taken, and the others with their codes."""
@@ -96,7 +182,7 @@ class Partition:
     def add(
         self, ticks: TickBatch, asked: Asked | None, refused: list[Refused], entries: list[Entry], received: tuple[int, int]
     ) -> None:
-        """Whole records into the batch; what was published before is taken over, not asked again."""
+        """A portion into the batch, and the records that end with it; what was published before is taken over, not asked."""
         if asked:
             asked = self._after_tail(asked)
         if asked:
@@ -104,8 +190,9 @@ class Partition:
         self._refused += [item for item in refused if item.position > self.tail]
         if not self._received[0]:
             self._received = received
-        self.upto = entries[-1].cursor
-        self.records += len(entries)
+        if entries:
+            self.upto = entries[-1].cursor
+            self.records += len(entries)
         self.ticks_since_image += len(ticks)
         self.moved = True
         self._touch(ticks.sid)
@@ -132,6 +219,7 @@ class Partition:
                         hint="the signals of this log are not this engine's, or were trimmed; start a new deployment",
                     )
                 side[row] = published.side
+            self.proven = True
             self.policy.apply(asked.ticks.sid[:silent], asked.ticks.ts[:silent], side, len(self.symbols))
         return asked.after(silent) if silent < len(asked.ticks) else None
 
@@ -145,7 +233,7 @@ class Partition:
         taken, _ = self.admit(wire.renumber(ticks, self.symbols))
         self.features.update(taken)
         self._touch(taken.sid)
-        return MicroBatch(self.number, self.epoch, None, None, [], self.upto, 0, 0, self._image())
+        return MicroBatch(self.number, self.epoch, None, None, [], [], self.upto, 0, 0, self._image())
 
     # ---- batches
 
@@ -154,17 +242,31 @@ class Partition:
         """Records the next publish step would hold at least."""
         return sum(len(asked.ticks) for asked in self._asked) + len(self._refused)
 
+    def full(self, rows: int) -> bool:
+        """Whether so many rows wait, or any do that may be an engine's last."""
+        return self.waiting >= (1 if self.caution.on else rows)
+
     def cut(self, keep: bool = False) -> MicroBatch | None:
         """The batch so far, with an image if `keep`; None when there is nothing in it. No image while reading back."""
         keep = keep and self.upto > START and self.upto >= self.tail.cursor
-        if not (self._asked or self._refused or keep):
+        if not (self._asked or self._refused or self._notes or keep):
             return None
+        asked = Asked.concat(self._asked) if self._asked else None
+        self._note_runtime(asked)
         batch = MicroBatch(
-            self.number, self.epoch, self.bundle, Asked.concat(self._asked) if self._asked else None, self._refused,
+            self.number, self.epoch, self.bundle, asked, self._refused, self._notes,
             self.upto, *self._received, self._image() if keep else None,
         )
-        self._asked, self._refused, self._received = [], [], (0, 0)
+        self._asked, self._refused, self._notes, self._received = [], [], [], (0, 0)
+        if asked and self.caution.on:
+            self.caution.try_(asked.ticks.position(0), "ask")
         return batch
+
+    def _note_runtime(self, asked: Asked | None) -> None:
+        """With the first decision of an engine, if what decides isn't what decided last."""
+        if asked and self.runtime:
+            self._note(asked.ticks.position(0), partial(journal.Runtime, *self.runtime))
+            self.runtime = None
 
     def _image(self) -> Image:
         for rows in (self.event_time.rows, self.features.rows, self.moments.rows, self.policy.rows):
@@ -177,7 +279,8 @@ class Partition:
         self.moved = False
         bundle = (self.active.version, self.active.digest) if self.active else ("", "")
         return Image(
-            self.upto, self.records, list(self.symbols.instruments), changed, dict(self.followed), bundle, self.settings,
+            self.upto, self.records, list(self.symbols.instruments), changed, dict(self.followed), bundle,
+            self.before, self.proven, self.settings,
         )
 
     def snapshot(self, sid: int) -> bytes:
@@ -212,9 +315,31 @@ class Partition:
                 check_instruments(change.bundle.manifest, counted(self.settings, self.rules))
             except ModelRefused as error:
                 raise InputRefused(error.code, str(error.args[0]), hint=error.hint) from None
-            self.active = change.bundle
+            self.before = (self.active.version, self.active.digest) if self.active else ("", "")
+            self.active, self.proven = change.bundle, False
         elif isinstance(body, Settings):
             self._settle(body)
+        self.bundle = overlay(self.active, self.settings) if self.active else None
+
+    def is_void(self, cursor: Cursor) -> bool:
+        """Whether an activation that stands at a record isn't to be followed: it ended every engine that tried."""
+        at = Position(cursor, 0)
+        if not self.caution.at(cursor):
+            return at in self.suffered.voids
+        guilty = self.caution.guilty(at) == "control"
+        self.caution.try_(at, "control")
+        return guilty or at in self.suffered.voids
+
+    def void(self, cursor: Cursor, control: Control) -> None:
+        """Pass over a control record."""
+        self.followed[control.verb] = control.k
+        self.moved = True
+        self._note(Position(cursor, 0), partial(journal.Void, control.k, "following it ended every engine that tried"))
+
+    def revert(self, at: Position, before: Bundle | None) -> None:
+        """From here on the bundle before the active one answers: this one ended every engine that asked it."""
+        self._note(at, partial(journal.Void, self.followed[Activate.verb], "asking it ended every engine that tried"))
+        self.active, self.before, self.proven = before, ("", ""), True
         self.bundle = overlay(self.active, self.settings) if self.active else None
 
     def _settle(self, settings: Settings) -> None:
@@ -244,6 +369,16 @@ class Partition:
         probabilities, disagreement = bundle.ensemble.blend(votes)
         decided = self.policy.decide(ticks, asked.spread, asked.status, probabilities, bundle.manifest.policy)
         return Decisions(ticks, asked.horizon, asked.width, votes, probabilities, disagreement, *decided)
+
+
+def _stretches(ticks: TickBatch, odd: set[int], careful: bool) -> Iterator[tuple[bool, slice]]:
+    """All rows of a record in turn: those of odd ordinals, or all where care is taken, alone; the others together."""
+    for alone, run in groupby(range(len(ticks)), lambda row: careful or int(ticks.ordinal[row]) in odd):
+        rows = list(run)
+        if alone:
+            yield from ((True, slice(row, row + 1)) for row in rows)
+        else:
+            yield False, slice(rows[0], rows[-1] + 1)
 
 
 def _at_or_below(ticks: TickBatch, tail: Position) -> int:

@@ -7,6 +7,7 @@ Up to the tail the published decisions are read back, never computed again; afte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
@@ -14,7 +15,9 @@ from ..registry.bundle import Bundle
 from ..registry.settings import counted, overlay
 from ..transports.base import Log, Topic
 from ..types import SIDES, Position, TickBatch
+from .caution import Caution
 from .checkpoint import Checkpoints, Restored
+from .journal import Runtime, suffered
 from .state import Partition, Published
 
 PAGE = 1000
@@ -30,9 +33,10 @@ _said = msgspec.json.Decoder(_Said)
 
 def take_over(
     number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str, str], Bundle],
-    warm: Callable[[int], TickBatch | None],
+    warm: Callable[[int], TickBatch | None], runtime: Runtime | None = None,
 ) -> Partition:
     """load: a verified bundle by version and digest. warm: ticks that fill the state of a partition without a checkpoint.
+    runtime: what decides here, for the journal.
 
     Raises TransportUnreachable (`checkpoint`, `readback` later on), ModelRefused, OwnershipLost.
     """
@@ -47,6 +51,9 @@ def take_over(
     part.tail = tail
     if not restored:
         _warm_up(part, log, checkpoints, warm(number))
+    part.suffered = suffered(log, number)
+    part.runtime = runtime if runtime != part.suffered.runtime else None
+    part.caution = Caution(log.epochs(number), log.marked(number), tail.cursor, partial(log.mark, number, epoch))
     part.past = _read_back(log, number, part.record_end, part.tail)
     return part
 
@@ -60,6 +67,7 @@ def _put_back(part: Partition, restored: Restored, load: Callable[[str, str], Bu
         part.restore(sid, blob)
         part.policy.rows.restore(sid, symbol.policy)
     part.upto, part.records, part.followed = manifest.cursor, manifest.records, manifest.followed
+    part.before, part.proven = manifest.before, manifest.proven
     if manifest.bundle[0]:
         part.active = load(*manifest.bundle)
         part.bundle = overlay(part.active, part.settings)

@@ -31,7 +31,9 @@ class Change(NamedTuple):
 class Following(Protocol):
     """Who says what a control record means, and has the bundles."""
 
-    def follow(self, entry: Entry, followed: Mapping[str, int]) -> Change | None: ...
+    def check(self, entry: Entry, followed: Mapping[str, int]) -> Control | None: ...
+
+    def change(self, control: Control) -> Change: ...
 
     def load(self, version: str, digest: str) -> Bundle: ...
 
@@ -53,14 +55,12 @@ class Follower(Following):
             return True
         return self._staging.ready(control.body.version, control.body.manifest)
 
-    def follow(self, entry: Entry, followed: Mapping[str, int]) -> Change | None:
-        """What holds after this record, or None if it changes nothing.
+    def check(self, entry: Entry, followed: Mapping[str, int]) -> Control | None:
+        """What a copy says, or None if it changes nothing. Raises InputRefused for one that doesn't hold."""
+        return self._controls.check(entry, followed)
 
-        Raises InputRefused for a copy that doesn't hold, ModelRefused for one that holds and can't be answered.
-        """
-        control = self._controls.check(entry, followed)
-        if control is None:
-            return None
+    def change(self, control: Control) -> Change:
+        """What holds after it. Raises ModelRefused for a bundle that can't answer."""
         body = control.body
         return Change(control, self.load(body.version, body.manifest) if isinstance(body, Activate) else None)
 

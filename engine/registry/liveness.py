@@ -24,17 +24,17 @@ class Beats:
             self._since = now
         for partition, owner in owners.items():
             before = self._seen.get(partition)
-            if before is not None and owner != before and owner.epoch > 0:
+            if before is not None and owner != before and owner.owner:
                 self._moved[partition] = now
             self._seen[partition] = owner
 
     def alive(self, now: int) -> set[str]:
         """Names of the owners whose beat moved lately."""
-        return {self._seen[p].owner for p, moved in self._moved.items() if now - moved < ALIVE_NS}
+        return {self._seen[p].owner for p, moved in self._moved.items() if now - moved < ALIVE_NS} - {""}
 
     def certain(self, now: int) -> bool:
         """Whether every partition's owner is known to live, or has been watched for long enough to say that it doesn't."""
         if self._since is None:
             return False
-        waiting = [p for p, owner in self._seen.items() if owner.epoch > 0 and p not in self._moved]
+        waiting = [p for p, owner in self._seen.items() if owner.owner and p not in self._moved]
         return not waiting or now - self._since >= ALIVE_NS

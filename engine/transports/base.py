@@ -3,8 +3,8 @@
 Who calls what, when. Producers call `append`, at any time, from any process. Whoever holds the private key calls
 `append_control` and then `append(kind=Kind.CONTROL)` for every partition. An engine calls `claim` and gets an epoch;
 from then on, and only until a call raises OwnershipLost, it may call `beat`, `mark`, `stage`, `publish`, `unstage`,
-`trim` with that epoch; `release` gives the partition up. After OwnershipLost it never writes to that partition again. `read` and everything a reader calls needs no
-ownership. `close` is the last call; a closed log answers nothing.
+`trim` with that epoch; `release` gives the partition up. After OwnershipLost it never writes to that partition again.
+`read` and everything a reader calls needs no ownership. `close` is the last call; a closed log answers nothing.
 
 What holds, whatever the transport (tests/contract/test_transport.py asks every one of them):
 

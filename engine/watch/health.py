@@ -49,6 +49,8 @@ class Facts(NamedTuple):
     work: tuple[Work, ...] = ()
     warm_share: float | None = None
     """Share of the symbols that moved whose features are warm; None where none has moved."""
+    outage: str | None = None
+    """Why the log is out of reach; None while it isn't."""
 
 
 class Verdict(NamedTuple):
@@ -87,7 +89,9 @@ def readiness(facts: Facts, now: int) -> Verdict:
     late = [work for work in facts.work if (work.lag_s or 0.0) > FAR_BEHIND_S]
     full = [work for work in facts.work if work.held_by is not None]
     reason, hint = "ready", ""
-    if not facts.work:
+    if facts.outage is not None:
+        reason, hint = f"no log: {facts.outage}", "it goes on by itself when the log answers again"
+    elif not facts.work:
         reason, hint = "no partition owned", "other engines of this deployment own them all; this one stands by"
     elif waiting:
         reason = f"paused: partition {_numbers(waiting)} waits for bundle {waiting[0].waits_for}"

@@ -166,8 +166,9 @@ class Observer:
 
     def moved(self, partition: int, entries: list[Entry], ticks: TickBatch, status: I64) -> None:
         """Records done with, the ticks taken from them and what `Rows.status` says of each."""
-        self.records += len(entries)
-        self.appended[partition] = entries[-1].appended
+        if entries:
+            self.records += len(entries)
+            self.appended[partition] = entries[-1].appended
         if len(ticks):
             self.last_tick = clock.wall_ns()
         self.symbols[partition].moved(ticks, status, clock.monotonic_ns())

@@ -34,16 +34,21 @@ class Status:
         self.deployment = log.deployment
         self.partitions = log.partitions
         self.seen = seen
-        self.keeper = keeper
         self._parts = parts
-        self._inbox = inbox
-        self._loops = loops
+        self.renew(log, inbox, keeper, loops)
+
+    def renew(self, log: Log, inbox: Inbox, keeper: Housekeeper, loops: Sequence[Loop]) -> None:
+        """Tell of these from now on: the log is there, or there again."""
+        self.log, self.keeper = log, keeper
+        self._inbox, self._loops = inbox, loops
+        self.outage: str | None = None
+        """Why the log is out of reach; None while it isn't."""
 
     def vitals(self) -> Vitals:
         return Vitals(self.seen.last_turn, tuple(loop.death for loop in self._loops if loop.death))
 
     def facts(self) -> Facts:
-        return Facts(self.vitals(), self.work(), self.seen.warm_share())
+        return Facts(self.vitals(), self.work(), self.seen.warm_share(), self.outage)
 
     def health(self) -> Verdict:
         return health(self.vitals(), clock.monotonic_ns())

@@ -348,7 +348,8 @@ def test_the_trace_tells_who_held_it_and_how_far_it_had_come(door: Door) -> None
     assert [(entry.epoch, entry.owner, entry.tail) for entry in trace] == [
         (first, "a", NOWHERE), (second, "a", at(1, 0, 3)), (second, "", at(1, 0, 3)),
     ]
-    assert trace[0].checkpoint == "" and trace[1].checkpoint == trace[2].checkpoint != ""
+    assert trace[0].checkpoint == ""
+    assert trace[1].checkpoint == trace[2].checkpoint != ""
     assert 0 < trace[0].at <= trace[1].at <= trace[2].at
     log.publish(0, second, [], b"two")
     log.settle()

@@ -72,14 +72,16 @@ def publish_speaking(
 class Site:
     """A folder with keys and a registry, and a log in an embedded server."""
 
-    def __init__(self, folder: Path, redis: Path, rules: Instruments | None = None) -> None:
+    def __init__(
+        self, folder: Path, redis: Path, rules: Instruments | None = None, partitions: int = PARTITIONS
+    ) -> None:
         """rules: as its log counts from the first tick on."""
         self.folder = folder
         private, public = signing.generate(folder / "keys")
         self.private = signing.load_private(private)
         self.registry = Registry(folder / "registry", public)
         self.url = f"redis+embedded://{redis}"
-        self.log = create_log(self.url, PARTITIONS, rules or Instruments())
+        self.log = create_log(self.url, partitions, rules or Instruments())
 
     def config(self, file: str | None = None, **changes: object) -> Config:
         """`engine__batch=7` is [engine] batch = 7."""

@@ -56,9 +56,12 @@ class Tocsin:
         return process
 
     def wait_until_ready(self, engine: subprocess.Popen[bytes]) -> None:
+        self.wait_until_said(engine, "ready:")
+
+    def wait_until_said(self, engine: subprocess.Popen[bytes], words: str) -> None:
         said = self.folder / f"run-{self.running.index(engine)}.log"
         deadline = time.monotonic() + 120
-        while b"ready:" not in said.read_bytes():
+        while words.encode() not in said.read_bytes():
             assert engine.poll() is None, said.read_text()
             assert time.monotonic() < deadline, said.read_text()
             time.sleep(0.05)

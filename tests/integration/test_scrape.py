@@ -82,12 +82,11 @@ class Engine:
             part = take_over(
                 event.partition, event.epoch, self.log, checkpoints, follower.load, lambda number: None
             )
-            self.parts[part.number] = part
             inbox.seek(part.number, part.upto)
             return part
 
         self.thread = threading.Thread(
-            target=pipeline.run, args=(inbox, self.log, workers, checkpoints, follower, granted, self.seen, 256)
+            target=pipeline.run, args=(inbox, self.log, workers, checkpoints, follower, granted, self.parts, self.seen, 256)
         )
         self.status = Status("me", self.log, self.seen, self.parts, inbox, keeper, [self.housekeeping])
         metrics = registry(EngineCollector(self.status))

@@ -135,7 +135,10 @@ class Engine:
 
         def staged(partition: int, entry: Entry) -> bool:
             part = self.parts[partition]
-            return part.is_void(entry.cursor) or follower.staged(entry, part.followed)
+            if part.is_void(entry.cursor) or follower.staged(entry, part.followed):
+                return True
+            part.caution.rest()                # waiting is no trial
+            return False
 
         def turn() -> bool:
             self.seen.turned()
@@ -210,7 +213,7 @@ class Engine:
     def _stage_what_is_due(self, controls: Controls, staging: Staging) -> None:
         """Before any partition is claimed: the bundles that the log from the oldest newest checkpoint on asks for.
 
-        Raises ModelRefused for one that can't be answered with.
+        Raises ModelRefused if the newest can't be answered with; of an older one only where it is met.
         """
         activations = [(control.k, control.body) for control in controls.holding() if isinstance(control.body, Activate)]
         if not activations:
@@ -220,7 +223,9 @@ class Engine:
             )
         since = oldest_k(self.log, Activate.verb, newest=1)
         due = [(body.version, body.manifest) for k, body in activations if k >= since]
-        for version, digest in due[-KEPT:]:
+        for version, digest in due[-KEPT:-1]:
+            staging.stage(version, digest)
+        for version, digest in due[-1:]:
             staging.get(version, digest)
 
     def close(self) -> None:

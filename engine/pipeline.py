@@ -70,7 +70,7 @@ def run(
                 workers.submit(part.cut())                              # what came before keeps what it was cut under
                 try:
                     control = follower.check(event.entry, part.followed)    # None: repeated, overtaken, or not ours
-                    if control and part.is_void(event.entry.cursor):
+                    if control and (part.is_void(event.entry.cursor) or follower.given_up(control)):
                         part.void(event.entry.cursor, control)
                     elif control:
                         change = follower.change(control)

@@ -50,6 +50,9 @@ class FixedBundle(Following):
         body = Activate(self._bundle.version, self._bundle.digest)
         return Control(1, "", Activate.verb, body, "", "", "", b"")
 
+    def given_up(self, control: Control) -> bool:
+        return False
+
     def change(self, control: Control) -> Change:
         return Change(control, self._bundle)
 

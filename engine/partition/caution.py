@@ -64,6 +64,7 @@ class Caution:
         self._before = _read(marked)
         self._say = say
         self._tail = tail
+        self._announced = bool(marked)
         self._left = RECORDS if self._before or fruitless(trace) else 0
 
     @property
@@ -79,6 +80,7 @@ class Caution:
         mark = Mark(position.cursor, position.ordinal, act)
         if self._before and mark == msgspec.structs.replace(self._before, tries=1):
             mark = msgspec.structs.replace(mark, tries=self._before.tries + 1)
+        self._announced = True
         self._say(msgspec.json.encode(mark))
 
     def guilty(self, position: Position) -> Act | None:
@@ -87,16 +89,21 @@ class Caution:
         found = before and before.tries >= GUILTY and (before.cursor, before.row) == (position.cursor, position.ordinal)
         return before.act if before and found else None
 
+    def rest(self) -> None:
+        """What was announced is done with; another partition, or nobody, is at work now."""
+        if self._announced:
+            self._announced = False
+            self._say(b"")
+
     def passed(self, records: int) -> None:
         """So many records are done with."""
         if self.on:
             self._left -= records
-            if not self.on:
-                self._say(b"")
 
     def over(self) -> None:
         """Everything there was is done with: no need any more."""
-        self.passed(self._left)
+        self._left = 0
+        self.rest()
 
 
 def _read(marked: bytes) -> Mark | None:

@@ -110,6 +110,7 @@ class Partition:
                 records = list(run)
                 yield Portion(*wire.decode(records, self.symbols), records)
                 self.caution.passed(len(records))
+        self.caution.rest()
 
     def _rows(self, entry: Entry) -> Iterator[Portion]:
         """One record, odd rows alone; what is refused of it comes in the order of the rows."""
@@ -354,6 +355,7 @@ class Partition:
         """A record that isn't ticks is done with."""
         self.upto = cursor
         self.records += 1
+        self.caution.rest()
 
     def refuse(self, refused: Refused) -> None:
         """A record that isn't ticks and can't be followed."""

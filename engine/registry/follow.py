@@ -33,6 +33,8 @@ class Following(Protocol):
 
     def check(self, entry: Entry, followed: Mapping[str, int]) -> Control | None: ...
 
+    def given_up(self, control: Control) -> bool: ...
+
     def change(self, control: Control) -> Change: ...
 
     def load(self, version: str, digest: str) -> Bundle: ...
@@ -51,9 +53,16 @@ class Follower(Following):
             control = self._controls.check(entry, followed)
         except InputRefused:
             return True
-        if control is None or not isinstance(control.body, Activate):
+        if control is None or not isinstance(control.body, Activate) or self.given_up(control):
             return True
         return self._staging.ready(control.body.version, control.body.manifest)
+
+    def given_up(self, control: Control) -> bool:
+        """Whether a bundle can't be followed, and another one has been activated behind it: somebody knows."""
+        body = control.body
+        if not isinstance(body, Activate) or self._controls.newest()[body.verb].k == control.k:
+            return False
+        return self._staging.refused(body.version, body.manifest)
 
     def check(self, entry: Entry, followed: Mapping[str, int]) -> Control | None:
         """What a copy says, or None if it changes nothing. Raises InputRefused for one that doesn't hold."""

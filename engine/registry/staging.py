@@ -36,6 +36,10 @@ class Staging:
             raise done
         return done is not None
 
+    def refused(self, version: str, digest: str) -> bool:
+        """Whether something speaks against the bundle, as far as it was looked at."""
+        return isinstance(self._done.get((version, digest)), TocsinError)
+
     def get(self, version: str, digest: str) -> Bundle:
         """The staged bundle; loaded here and now if it isn't. Raises what `load` raises."""
         done = self._done.get((version, digest)) or self.stage(version, digest)

@@ -68,6 +68,9 @@ class Follow:
             return None
         return Control(int(k), "main", body.verb, body, "", "", "", b"")
 
+    def given_up(self, control: Control) -> bool:
+        return False
+
     def change(self, control: Control) -> Change:
         body = control.body
         return Change(control, BUNDLES[body.version] if isinstance(body, Activate) else None)

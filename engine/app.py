@@ -51,12 +51,13 @@ class Engine:
     """One engine process: `Engine(config).run(stop)`."""
 
     def __init__(
-        self, config: Config, warm: Iterable[str | Path] = (), columns: Mapping[str, str] | None = None
+        self, config: Config, warm: Iterable[str | Path] = (), columns: Mapping[str, str] | None = None, *,
+        accept_gap: bool = False,
     ) -> None:
         """Open the log and the registry, load every kernel. Raises TransportUnreachable, UsageError, InputRefused.
 
         warm: tick files that fill the state of partitions that have no checkpoint yet; nothing is published for them.
-        columns: of those files, as in read_ticks.
+        columns: of those files, as in read_ticks. accept_gap: go on where the log begins behind the newest checkpoint.
         """
         self.config = config
         self.rules = config.rules()
@@ -71,6 +72,7 @@ class Engine:
         """What this engine owns, by partition."""
         self._warm_files = list(warm)
         self._columns = columns
+        self._accept_gap = accept_gap
         self._warm: TickBatch | None = None
         compile_everything(log.info, self.features)
         self.log = self._open()
@@ -158,7 +160,7 @@ class Engine:
         def granted(event: Granted) -> Partition:
             part = take_over(
                 event.partition, event.epoch, self.log, checkpoints, follower.load,
-                self._warm_ticks, self.runtime,
+                self._warm_ticks, self.runtime, self._accept_gap,
             )
             inbox.seek(part.number, part.upto)
             upto, tail = self.log.format(part.upto), self.log.format(part.tail.cursor)

@@ -33,7 +33,7 @@ PARTITIONS = 2
 SYMBOLS = 5
 """MADE4 lives in partition 0, the others in partition 1."""
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 ALL = 10**9
 
 
@@ -134,8 +134,9 @@ class Site:
 class Running:
     """`with Running(config) as engine:` it runs, ready; afterwards it has ended. What it died of is in `error`."""
 
-    def __init__(self, config: Config, warm: Sequence[Path] = ()) -> None:
+    def __init__(self, config: Config, warm: Sequence[Path] = (), accept_gap: bool = False) -> None:
         self._config = config
+        self._accept_gap = accept_gap
         self._warm = warm
         self._stop = Event()
         self._ready = Event()
@@ -164,7 +165,7 @@ class Running:
 
     def _run(self) -> None:
         try:
-            engine = Engine(self._config, self._warm)
+            engine = Engine(self._config, self._warm, accept_gap=self._accept_gap)
             try:
                 self.summary = engine.run(self._stop.is_set, self._ready.set)
             finally:

@@ -19,12 +19,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import polars as pl
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from engine import clock
 from engine.config import Config
-from engine.errors import InputRefused, TocsinError
+from engine.errors import InputRefused, TocsinError, TransportUnreachable
 from engine.eventtime import WORDS, EventTime
 from engine.instruments import Instruments, SymbolTable
+from engine.outage import again, passes
 from engine.partition.checkpoint import CheckpointManifest
 from engine.partition.retention import HOLDS, hold
 from engine.registry.controls import Controls, read_controls
@@ -358,19 +360,48 @@ def record(
 ) -> None:
     """Record the configured log into the configured lake until `stop` says so; `hurry`: whether to commit now.
 
-    pulse: as in `Recorder`.
+    pulse: as in `Recorder`. Where the log goes away for a while it is waited for, and recorded on from the last commit.
 
-    Raises what `Recorder` raises, and UsageError where there is no public key to check control records with.
+    Raises what `Recorder` raises but for what passes, and UsageError where there is no public key to check control records
+    with.
     """
-    registry = Registry(config.registry_path, config.trust_path)
-    source = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
+    public = Registry(config.registry_path, config.trust_path).public_key()
+
+    def open_it() -> Log:
+        log = config.log
+        return open_log(config.url, deployment=log.deployment, create=log.partitions, rules=config.rules())
+
+    def waiting() -> bool:
+        pulse()
+        return stop()
+
+    source = open_it()
     try:
-        controls = read_controls(source, registry.public_key())
-        recorder = Recorder(source, config.lake_path, controls, config.lake.quota_gb * 1e9, pulse)
+        while not _record(source, config, public, stop, hurry, pulse):
+            found = again(open_it, source.identity, waiting, log.warning)
+            if found is None:
+                return
+            source.close()
+            source = found
+    finally:
+        source.close()
+
+
+def _record(
+    source: Log, config: Config, public: Ed25519PublicKey, stop: Callable[[], bool], hurry: Callable[[], bool],
+    pulse: Callable[[], None],
+) -> bool:
+    """Until `stop` says so; False if the log was lost before."""
+    try:
+        recorder = Recorder(source, config.lake_path, read_controls(source, public), config.lake.quota_gb * 1e9, pulse)
         try:
             log.info("recording %s into %s", source.url, config.lake_path)
             recorder.run(stop, hurry)
         finally:
             recorder.close()
-    finally:
-        source.close()
+    except TransportUnreachable as error:
+        if not passes(error):
+            raise
+        log.warning("the log is lost: %s", error.args[0])
+        return False
+    return True

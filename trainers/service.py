@@ -24,6 +24,7 @@ from typing import Any
 from engine import clock
 from engine.config import Config
 from engine.errors import TocsinError
+from engine.outage import PASSING
 from engine.registry import decisions, signing
 from engine.registry.append import complete
 from engine.registry.controls import read_controls
@@ -322,13 +323,9 @@ def _record(pipe: Connection, as_json: bool, config: Config, hurry: _Bell, pulse
     try:
         record(config, stop, hurry.rung, pulse.ring)
     except TocsinError as error:
-        pipe.send({"decision": None, "error": _said(error), "fatal": error.code not in _PASSING})
+        pipe.send({"decision": None, "error": _said(error), "fatal": error.code not in PASSING})
     except Exception as error:
         pipe.send({"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
-
-
-_PASSING = ("loading", "timeout", "unreachable")
-"""Errors of a recorder that may be gone at its next start."""
 
 
 def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry: _Bell) -> None:

@@ -14,6 +14,8 @@ EXAMPLE = "tocsin run engine --transport redis+embedded://.tocsin/log --warm yes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm", nargs="+", default=[], metavar="FILE",
                         help="ticks that fill the state of partitions without a checkpoint; nothing is published for them")
+    parser.add_argument("--accept-gap", action="store_true", help="go on where the log begins behind the newest checkpoint: "
+                        "what stood between is gone, windows start anew, and the journal notes it")
     parser.add_argument("--logs", choices=("text", "json"), default="text", help="log lines for people (default) or one JSON "
                         "object each")
     parser.add_argument("--map", metavar="A=B,…", help="columns of those files: bid=Bid,ask=Ask,ts=Time:ms,symbol=Pair")
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
     configure("engine", args.logs == "json")
 
-    engine = Engine(config, args.warm, column_map(args.map))
+    engine = Engine(config, args.warm, column_map(args.map), accept_gap=args.accept_gap)
     try:
         summary = engine.run(stop, ready=lambda: note(f"ready: {config.name} on {engine.log.url}"))
     finally:

@@ -165,7 +165,8 @@ class Checkpoints:
     def load(self, partition: int, tail: Position) -> Restored | None:
         """The newest checkpoint the log vouches for; None if there never was one.
 
-        Raises TransportUnreachable `checkpoint` if there are some and none can be used: never a silent start.
+        Raises TransportUnreachable if there are some and none can be used: never a silent start. Code `gap` where the log
+        begins behind the newest, since it was trimmed or lost its beginning; else `checkpoint`.
         """
         manifests = self._log.checkpoints(partition)
         self._names[partition] = {}
@@ -179,6 +180,11 @@ class Checkpoints:
                 self._kept[partition].append({symbol.blob for symbol in found.manifest.symbols})
             else:
                 why = found
+        if manifests and usable is None and self.beyond(partition):
+            raise TransportUnreachable(
+                "gap", f"partition {partition}: the log begins behind the newest checkpoint; what stood between them is gone",
+                hint="go on without it: run engine --accept-gap (windows start anew, the journal says so); or bring it back",
+            )
         if manifests and usable is None:
             raise TransportUnreachable(
                 "checkpoint", f"partition {partition}: no checkpoint can be used ({why})",
@@ -187,6 +193,19 @@ class Checkpoints:
         if usable:
             self._names[partition] = {sid: symbol.blob for sid, symbol in enumerate(usable.manifest.symbols)}
         return usable
+
+    def beyond(self, partition: int) -> CheckpointManifest | None:
+        """The newest checkpoint, if only the log between it and its first record is missing."""
+        first = self._log.extent(partition).first
+        for encoded in self._log.checkpoints(partition)[:1]:
+            try:
+                manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
+            except msgspec.DecodeError:
+                return None
+            ours = manifest.format == FORMAT and manifest.fingerprint == self._fingerprint
+            if ours and manifest.identity == self._log.identity and START < manifest.cursor < first:
+                return manifest
+        return None
 
     def _usable(self, partition: int, encoded: bytes, tail: Position) -> Restored | str:
         """The checkpoint, or in words why not."""

@@ -78,6 +78,8 @@ class Partition:
         self.caution = Caution([], b"", START, lambda what: None)
         self.runtime: Runtime | None = None
         """To be noted with the first decision: it isn't the one noted last."""
+        self.gap: str | int | None = None
+        """To be noted with the next record: what stood between this cursor and that record is gone."""
         self.before: tuple[str, str] = ("", "")
         """Version and digest of the bundle that the active one took over from."""
         self.proven = False
@@ -98,6 +100,7 @@ class Partition:
 
     def portions(self, entries: list[Entry]) -> Iterator[Portion]:
         """Consecutive records, decoded: all at once, but row by row where the journal or caution has something to say."""
+        self._note_gap(entries[0])
         odd = self.suffered.cursors
         if not (odd or self.caution.on):
             yield Portion(*wire.decode(entries, self.symbols), entries)
@@ -197,6 +200,11 @@ class Partition:
         self.ticks_since_image += len(ticks)
         self.moved = True
         self._touch(ticks.sid)
+
+    def _note_gap(self, first: Entry) -> None:
+        if self.gap is not None:
+            self._note(Position(first.cursor, 0), partial(journal.Gap, self.gap))
+            self.gap = None
 
     def _touch(self, sids: I64 | int) -> None:
         missing = len(self.symbols) - self._touched.size

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from ..registry.bundle import Bundle
 from ..registry.settings import counted, overlay
 from ..transports.base import Log, Topic
 from ..types import SIDES, Position, TickBatch
 from .caution import Caution
-from .checkpoint import Checkpoints, Restored
+from .checkpoint import CheckpointManifest, Checkpoints, Restored
 from .journal import Runtime, suffered
 from .state import Partition, Published
 
@@ -25,6 +27,15 @@ PAGE = 1000
 
 
 class _Said(msgspec.Struct):
+    symbol: str
+    ts: int
+    side: str
+
+
+class _Signal(NamedTuple):
+    position: Position
+    symbol: str
+    ts: int
     side: str
 
 
@@ -33,23 +44,26 @@ _said = msgspec.json.Decoder(_Said)
 
 def take_over(
     number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str, str], Bundle],
-    warm: Callable[[int], TickBatch | None], runtime: Runtime | None = None,
+    warm: Callable[[int], TickBatch | None], runtime: Runtime | None = None, accept_gap: bool = False,
 ) -> Partition:
     """load: a verified bundle by version and digest. warm: ticks that fill the state of a partition without a checkpoint.
-    runtime: what decides here, for the journal.
+    runtime: what decides here, for the journal. accept_gap: go on where the log begins behind the newest checkpoint.
 
     Raises TransportUnreachable (`checkpoint`, `readback` later on), ModelRefused, OwnershipLost.
     """
     tail = log.tail(number)
-    restored = checkpoints.load(number, tail)
+    beyond = checkpoints.beyond(number) if accept_gap else None
+    restored = None if beyond else checkpoints.load(number, tail)
     part = Partition(number, epoch, log.rules, checkpoints.features)
-    if restored:
+    if beyond:
+        _jump(part, beyond, log, tail, load)
+    elif restored:
         _put_back(part, restored, load)
     else:
         extent = log.extent(number)
         part.records = extent.appended - extent.kept       # what was trimmed before this deployment's time
     part.tail = tail
-    if not restored:
+    if not (restored or beyond):
         _warm_up(part, log, checkpoints, warm(number))
     part.suffered = suffered(log, number)
     part.runtime = runtime if runtime != part.suffered.runtime else None
@@ -62,15 +76,29 @@ def _put_back(part: Partition, restored: Restored, load: Callable[[str, str], Bu
     manifest = restored.manifest
     part.settings = manifest.settings
     part.symbols.recount(counted(manifest.settings, part.rules))
-    for sid, (symbol, blob) in enumerate(zip(manifest.symbols, restored.blobs, strict=True)):
+    for sid, symbol in enumerate(manifest.symbols):
         part.symbols.restore(symbol.instrument)
-        part.restore(sid, blob)
+        if restored.blobs:
+            part.restore(sid, restored.blobs[sid])
         part.policy.rows.restore(sid, symbol.policy)
     part.upto, part.records, part.followed = manifest.cursor, manifest.records, manifest.followed
     part.before, part.proven = manifest.before, manifest.proven
     if manifest.bundle[0]:
         part.active = load(*manifest.bundle)
         part.bundle = overlay(part.active, part.settings)
+
+
+def _jump(part: Partition, manifest: CheckpointManifest, log: Log, tail: Position, load: Callable[[str, str], Bundle]) -> None:
+    """To behind a gap: windows start anew; what holds and what was published stays."""
+    _put_back(part, Restored(manifest, []), load)
+    extent = log.extent(part.number)
+    part.upto, part.records = max(manifest.cursor, tail.cursor), extent.appended - extent.kept
+    part.gap = log.format(manifest.cursor)
+    for said in _signals(log, part.number, Position(*manifest.last), tail):
+        sid = part.symbols.sid(said.symbol)
+        if sid >= 0:
+            sids, stamps, sides = (np.array([value]) for value in (sid, said.ts, SIDES.index(said.side)))
+            part.policy.apply(sids, stamps, sides, len(part.symbols))
 
 
 def _warm_up(part: Partition, log: Log, checkpoints: Checkpoints, ticks: TickBatch | None) -> None:
@@ -81,7 +109,13 @@ def _warm_up(part: Partition, log: Log, checkpoints: Checkpoints, ticks: TickBat
 
 
 def _read_back(log: Log, number: int, after: Position, tail: Position) -> Iterator[Published]:
-    """Published decisions after a position up to the tail, a page at a time, as they are asked for."""
+    """Published decisions after a position up to the tail, as they are asked for."""
+    for said in _signals(log, number, after, tail):
+        yield Published(said.position, SIDES.index(said.side))
+
+
+def _signals(log: Log, number: int, after: Position, tail: Position) -> Iterator[_Signal]:
+    """A page at a time."""
     at = after
     while at < tail:
         page = log.published(number, Topic.SIGNALS, at, PAGE)
@@ -90,5 +124,6 @@ def _read_back(log: Log, number: int, after: Position, tail: Position) -> Iterat
         for position, record in page:
             if position > tail:
                 return
-            yield Published(position, SIDES.index(_said.decode(record).side))
+            said = _said.decode(record)
+            yield _Signal(position, said.symbol, said.ts, said.side)
         at = page[-1][0]

@@ -51,11 +51,15 @@ def lives(site: Site) -> int:
     for died in range(10):
         engine = Running(site.config())
         with engine:
-            wait_for(lambda: engine.error or done_with_all(site), "neither dead nor done")
-            if not engine.error:
+            if lives_on(engine, site):
                 return died
             assert isinstance(engine.died(), Died)
     raise AssertionError("they die for ever")
+
+
+def lives_on(engine: Running, site: Site) -> bool:
+    wait_for(lambda: engine.error or done_with_all(site), "neither dead nor done")
+    return not engine.error
 
 
 def done_with_all(site: Site) -> bool:

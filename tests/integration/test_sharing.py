@@ -115,7 +115,6 @@ def test_a_server_that_is_killed_is_waited_for(site: Site) -> None:
 
 def test_two_of_one_name_dont_take_it_back_and_forth(site: Site) -> None:
     one = Running(site.config())
-    with one:
-        with Running(site.config()):
-            assert isinstance(one.died(), OwnershipLost)
-            wait_for(settled(site, [4]))
+    with one, Running(site.config()):
+        assert isinstance(one.died(), OwnershipLost)
+        wait_for(settled(site, [4]))

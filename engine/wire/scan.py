@@ -92,7 +92,7 @@ def slots_of(table: SymbolTable) -> I64:
 
 
 def scan(entries: list[Entry], table: SymbolTable, judge: Judge) -> tuple[TickBatch, list[Refused]]:
-    """Records of JSON lines -> their ticks in log order, and what was refused. New symbols are added to the table."""
+    """Records of JSON lines -> their ticks in log order, and what was refused. Only symbols of ticks are added to the table."""
     payloads: list[bytes] = []
     flat: list[int] = []
     for (major, minor), _, payload, appended in entries:

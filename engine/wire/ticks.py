@@ -135,18 +135,19 @@ def _nothing() -> dict[str, I64]:
 
 
 def judge(line: bytes, table: SymbolTable) -> Row | Code:
-    """One line by msgspec, in full: its tick, or the code it is refused by. A new symbol is added to the table."""
+    """One line by msgspec, in full: its tick, or the code it is refused by. The symbol of a tick is added to the table."""
     read = _read(line)
     if read is None:
         return Code.MALFORMED
     tick = read.quote() if isinstance(read, Last) else read
     ts = tick.ts if isinstance(tick.ts, int) else rfc3339_to_ns(tick.ts)
-    sid = table.sid(tick.symbol) if 0 < len(tick.symbol) <= MAX_SYMBOL else -2
     if not (0 < ts < _I64_LIMIT and NO_SEQ <= tick.seq < _I64_LIMIT and tick.symbol.isprintable()):
         return Code.MALFORMED
-    if sid < 0:
-        return Code.SYMBOL if sid == -1 else Code.OVERSIZE
-    instrument = table.instruments[sid]
+    if not 0 < len(tick.symbol) <= MAX_SYMBOL:
+        return Code.OVERSIZE
+    _, instrument = table.find(tick.symbol)
+    if instrument is None:
+        return Code.SYMBOL
     spread = instrument.spread if isinstance(read, Last) else 0
     if isinstance(read, Last) and not spread:
         return Code.SPREAD
@@ -161,7 +162,7 @@ def judge(line: bytes, table: SymbolTable) -> Row | Code:
     bid_size, ask_size = _points(tick.bid_size, size_unit), _points(tick.ask_size, size_unit)
     if tick.bid_size < 0 or tick.ask_size < 0 or bid_size >= LARGEST or ask_size >= LARGEST:
         return Code.SIZE
-    return sid, ts, bid, ask, bid_size, ask_size, tick.seq
+    return table.sid(tick.symbol), ts, bid, ask, bid_size, ask_size, tick.seq
 
 
 def _read(line: bytes) -> Tick | Last | None:

@@ -55,7 +55,7 @@ def by_hand(table: bytes, sids: list[int], wide: list[list[int]], known: SymbolT
     whole = [(0, Code.MALFORMED, None)]
     try:
         symbols = json.loads(table.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         return [], whole
     if not (isinstance(symbols, list) and all(isinstance(s, list) and len(s) == 3 for s in symbols)):
         return [], whole

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
+
+import orjson
 
 from ..transports.base import STEP, Log, Record, Topic
 from ..types import Position, Refused
@@ -85,7 +86,7 @@ def _others(
             place = Place(partition, cursor, item.position.ordinal, batch.epoch)
             yield Record(Topic.JOURNAL, item.position, journal.encode(item.note(place)))
         else:
-            yield Record(Topic.REJECTS, item.position, encode_reject(item, partition, batch.epoch, json.dumps(cursor)))
+            yield Record(Topic.REJECTS, item.position, encode_reject(item, partition, batch.epoch, orjson.dumps(cursor).decode()))
 
 
 def _signals(
@@ -95,7 +96,7 @@ def _signals(
         return []
     ticks = decisions.ticks
     places = list(zip(ticks.major.tolist(), ticks.minor.tolist(), strict=True))
-    cursors = {place: json.dumps(log.format(place)) for place in set(places)}
+    cursors = {place: orjson.dumps(log.format(place)).decode() for place in set(places)}
     stamp = Stamp(
         log.deployment, partition, batch.epoch, batch.bundle.version, batch.bundle.manifest.features.fingerprint,
         [expert.name for expert in batch.bundle.manifest.experts], batch.received, decided, now_ns(),

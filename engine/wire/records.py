@@ -161,12 +161,13 @@ def encode_signals(d: Decisions, stamp: Stamp, cursors: Sequence[str]) -> list[b
 def encode_reject(refused: Refused, partition: int, epoch: int, cursor: str) -> bytes:
     """One canonical record; `cursor` as the transport writes it, as JSON."""
     try:
-        encoding, payload = "utf-8", refused.payload.decode()
+        encoding, payload = "utf-8", orjson.dumps(refused.payload.decode()).decode()
     except UnicodeDecodeError:
-        encoding, payload = "base64", base64.b64encode(refused.payload).decode()
-    head = orjson.dumps({"code": refused.code.value, "encoding": encoding, "payload": payload}).decode()
-    ordinal = refused.position.ordinal
-    return f'{head[:-1]},"log":{{"partition":{partition},"cursor":{cursor},"ordinal":{ordinal},"epoch":{epoch}}}}}'.encode()
+        encoding, payload = "base64", f'"{base64.b64encode(refused.payload).decode()}"'
+    return (
+        f'{{"code":"{refused.code.value}","encoding":"{encoding}","payload":{payload},"log":{{"partition":{partition},'
+        f'"cursor":{cursor},"ordinal":{refused.position.ordinal},"epoch":{epoch}}}}}'
+    ).encode()
 
 
 def canonical(record: bytes) -> bytes:

@@ -113,8 +113,9 @@ def scan(entries: list[Entry], table: SymbolTable, judge: Judge) -> tuple[TickBa
             data, records, slots_of(table), ticks, odd, row, record, at, end, ordinal
         )
         for its_row, its_record, start, stop, its_end, its_ordinal in odd[:found].tolist():
-            entry = entries[its_record]
-            line = bytes(text[start:stop])
+            entry, line = entries[its_record], payloads[its_record]
+            if stop - start < len(line):
+                line = bytes(text[start:stop])
             told = judge(line, table)
             if isinstance(told, Code):
                 refused.append(Refused(Position(entry.cursor, its_ordinal), told, line))

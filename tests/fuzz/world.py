@@ -37,7 +37,7 @@ from engine.transports.memory import MemoryLog
 from engine.types import COLUMNS, Code, Cursor, Entry, Kind, Position, Refused, TickBatch
 from engine.watch.observer import Observer
 from engine.wire import frame
-from engine.wire.records import encode_reject, reject_decoder
+from engine.wire.records import encode_rejects, reject_decoder
 from engine.wire.ticks import MAX_RECORD, decode, encode, judge
 from tests.frames import by_hand, digest, said
 from tests.fuzz.inputs import Record
@@ -167,8 +167,9 @@ class World:
 
     def _check_kept(self, refused: list[Refused]) -> None:
         """A reject holds its input."""
-        for item in refused:
-            reject = reject_decoder.decode(encode_reject(item, 0, 1, '"0-1"'))
+        encoded = encode_rejects(refused, 0, 1, ['"0-1"'] * len(refused))
+        for item, record in zip(refused, encoded, strict=True):
+            reject = reject_decoder.decode(record)
             payload = reject.payload.encode() if reject.encoding == "utf-8" else base64.b64decode(reject.payload)
             assert (reject.code, payload, reject.log.ordinal) == (item.code.value, item.payload, item.position.ordinal)
 

@@ -18,7 +18,7 @@ from .checkpoint import Checkpoints
 from .state import Partition
 
 STEP_BYTES = 4 * 2**20
-"""Of records that one step holds, unless one alone is larger: a few large rejects, so that no write is beyond a server's limits."""
+"""Of records in one step, unless one alone is larger: a few large rejects, so that no write is beyond a server's limits."""
 
 
 class Step(NamedTuple):

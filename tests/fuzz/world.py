@@ -29,7 +29,7 @@ from engine.partition.state import Partition
 from engine.registry import rollout, signing
 from engine.registry.bundle import Bundle
 from engine.registry.controls import Controls
-from engine.registry.follow import Change, Follower
+from engine.registry.follow import Follower
 from engine.registry.settings import counted
 from engine.registry.staging import Staging
 from engine.state import SymbolRows
@@ -110,7 +110,7 @@ class World:
 
     def _ticks(self, kinds: dict[Cursor, str], entries: list[Entry]) -> tuple[TickBatch, list[Refused]]:
         part = self._part
-        ticks, malformed = decode(entries, part.symbols)
+        ((ticks, malformed, _, _),) = part.portions(entries)
         taken, untimely = part.admit(ticks)
         rows = part.features.update(taken)
         asked = part.pick(taken, rows)
@@ -178,10 +178,11 @@ class World:
     def _control(self, what: str, entry: Entry) -> None:
         outcome = "ignored"
         try:
-            change: Change | None = self._follower.follow(entry, self._part.followed)
+            control = self._follower.check(entry, self._part.followed)
         except InputRefused as error:
-            outcome, change = error.code, None
-        if change is not None:
+            outcome, control = error.code, None
+        if control is not None:
+            change = self._follower.change(control)
             assert entry.payload == settings(), "a control record that nobody signed is followed"
             outcome = "followed"
             for part in (self._part, self._clean):

@@ -12,13 +12,13 @@ ifneq ($(TOCSIN_DATA),)
 export TOCSIN_DATA
 endif
 
-# Of the moments at which `make chaos` kills.
+# Of the moments at which `make chaos` kills, and of the records of `make fuzz`.
 SEED ?= 1
 
 # pip would compile every module of every package, for 10 s. Python itself compiles the few it imports, if it may.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos parity check schemas pins clean
+.PHONY: help demo test chaos fuzz parity check schemas pins clean
 
 help:                           ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
@@ -31,6 +31,9 @@ test: .venv/test.stamp          ## the tests: unit, contract, integration, accep
 
 chaos: .venv/test.stamp         ## kill everything at some 60 moments that SEED=1 gives, and prove that nothing was lost: 8 minutes
 	$(BIN)/python -m tests.chaos $(SEED)
+
+fuzz: .venv/test.stamp          ## a million mutated records: each taken or refused whole, nothing else moved: 3 minutes
+	$(BIN)/python -m tests.fuzz $(SEED) 1000000
 
 parity: .venv/test.stamp        ## 5 million real ticks in every cutting, order and process, the same bits each time: 2 minutes
 	$(BIN)/python -m tests.parity 5000000

@@ -90,6 +90,8 @@ class Instruments:
     def get(self, symbol: str) -> Instrument | None:
         """The instrument of a symbol or alias, or None when the list is closed and doesn't name it."""
         if symbol not in self._known:
+            if len(self._known) == _REMEMBERED:        # names that junk made up
+                self._known.clear()
             self._known[symbol] = self._find(self._symbols.get(symbol, symbol))
         return self._known[symbol]
 
@@ -111,6 +113,8 @@ class Instruments:
         return told
 
 
+_REMEMBERED = 65_536
+"""Names whose instrument is remembered at most."""
 _DEFAULT = Instrument()
 _FIELDS = Instrument.__struct_fields__[1:]
 _ALWAYS = ("scale", "size_scale", "crossed")
@@ -180,17 +184,25 @@ class SymbolTable:
     def __len__(self) -> int:
         return len(self.instruments)
 
-    def sid(self, symbol: str) -> int:
-        """The number of a symbol or alias, new ones are added; -1 if the list is closed and doesn't name it."""
+    def find(self, symbol: str) -> tuple[int, Instrument | None]:
+        """Number and instrument of a symbol or alias, none is added: -1 if it has no number yet, None if the list is closed
+        and doesn't name it."""
         sid = self._sids.get(symbol)
         if sid is None:
-            instrument = self._rules.get(symbol) if self._rules else None
-            if instrument is None:
-                return -1
-            sid = self._sids.get(instrument.symbol)
+            found = self._rules.get(symbol) if self._rules else None
+            sid = self._sids.get(found.symbol) if found else None
             if sid is None:
-                sid = self._add(instrument)
-            self._sids[symbol] = sid
+                return -1, found
+        return sid, self.instruments[sid]
+
+    def sid(self, symbol: str) -> int:
+        """The number of a symbol or alias, new ones are added; -1 if the list is closed and doesn't name it."""
+        sid, instrument = self.find(symbol)
+        if instrument is None:
+            return -1
+        if sid < 0:
+            sid = self._add(instrument)
+        self._sids[symbol] = sid
         return sid
 
     def names(self, sid: int) -> list[str]:

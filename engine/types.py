@@ -191,6 +191,10 @@ class TickBatch:
     def position(self, row: int) -> Position:
         return Position((int(self.major[row]), int(self.minor[row])), int(self.ordinal[row]))
 
+    def positions(self) -> list[Position]:
+        places = zip(self.major.tolist(), self.minor.tolist(), strict=True)
+        return [Position(place, ordinal) for place, ordinal in zip(places, self.ordinal.tolist(), strict=True)]
+
     def symbol(self, row: int) -> str:
         return self.instruments[int(self.sid[row])].symbol
 

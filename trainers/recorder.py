@@ -27,7 +27,7 @@ from engine.errors import InputRefused, TocsinError, TransportUnreachable
 from engine.eventtime import WORDS, EventTime
 from engine.instruments import Instruments, SymbolTable
 from engine.outage import again, passes
-from engine.partition.checkpoint import CheckpointManifest
+from engine.partition.checkpoint import UNREADABLE, CheckpointManifest
 from engine.partition.retention import HOLDS, hold
 from engine.registry.controls import Controls, read_controls
 from engine.registry.rollout import Settings
@@ -239,7 +239,7 @@ class Recorder:
         for encoded in self._log.checkpoints(part.number):
             try:
                 manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 continue                           # another version's: its engine knows what to do with it, we don't
             if not START < manifest.cursor <= part.cursor:
                 continue
@@ -255,7 +255,7 @@ class Recorder:
         up to; else as the newest settings say."""
         found = []
         for encoded in self._log.checkpoints(part.number):
-            with suppress(msgspec.DecodeError):
+            with suppress(*UNREADABLE):
                 found.append(msgspec.msgpack.decode(encoded, type=CheckpointManifest))
         if found:
             oldest = min(found, key=lambda manifest: manifest.cursor)

@@ -64,6 +64,18 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     """Whether the bundle has decided anything in this partition."""
     settings: Settings
     symbols: list[Symbol]
+    seal: str = ""
+    """sha256 of all the others: blobs are named by their digests, so with it every bit of a checkpoint is vouched for."""
+
+
+def sealed(manifest: CheckpointManifest) -> bytes:
+    """As it is stored."""
+    bare = msgspec.msgpack.encode(msgspec.structs.replace(manifest, seal=""))
+    return msgspec.msgpack.encode(msgspec.structs.replace(manifest, seal=_sha(bare)))
+
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises for a manifest that isn't one, or a damaged one."""
 
 
 class Restored(NamedTuple):
@@ -90,7 +102,7 @@ def oldest_cursor(manifests: list[bytes]) -> Cursor:
     """Where the oldest of some checkpoints stands; START if one of them can't be read."""
     try:
         return min(msgspec.msgpack.decode(manifest, type=_Cursor).cursor for manifest in manifests)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return START
 
 
@@ -104,7 +116,7 @@ def oldest_k(log: Log, verb: str, newest: int = KEPT) -> int:
         return min(
             min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(verb, 0) for m in kept), default=0) for kept in manifests
         )
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return 0
 
 
@@ -113,7 +125,7 @@ def bundles(log: Log) -> set[str]:
     found = set()
     for partition in range(log.partitions):
         for manifest in log.checkpoints(partition):
-            with suppress(msgspec.DecodeError):
+            with suppress(*UNREADABLE):
                 found.add(msgspec.msgpack.decode(manifest, type=_Cursor).bundle[0])
     return found - {""}
 
@@ -160,7 +172,7 @@ class Checkpoints:
             image.proven, image.settings,
             [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
         )
-        return msgspec.msgpack.encode(manifest)
+        return sealed(manifest)
 
     def load(self, partition: int, tail: Position) -> Restored | None:
         """The newest checkpoint the log vouches for; None if there never was one.
@@ -200,9 +212,9 @@ class Checkpoints:
         for encoded in self._log.checkpoints(partition)[:1]:
             try:
                 manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 return None
-            ours = manifest.format == FORMAT and manifest.fingerprint == self._fingerprint
+            ours = encoded == sealed(manifest) and manifest.format == FORMAT and manifest.fingerprint == self._fingerprint
             if ours and manifest.identity == self._log.identity and START < manifest.cursor < first:
                 return manifest
         return None
@@ -211,10 +223,12 @@ class Checkpoints:
         """The checkpoint, or in words why not."""
         try:
             manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return "its manifest can't be read"
         if manifest.format != FORMAT or manifest.fingerprint != self._fingerprint:
             return "it was written by another version"
+        if encoded != sealed(manifest):
+            return "its manifest is damaged"
         if manifest.identity != self._log.identity:
             return "it is of another log"
         if Position(*manifest.last) > tail:

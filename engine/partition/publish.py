@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+import orjson
+
 from ..transports.base import STEP, Log, Record, Topic
-from ..types import Position, Refused
+from ..types import Cursor, Position, Refused
 from ..wire import journal
-from ..wire.records import Decisions, Place, Stamp, encode_reject, encode_signals
+from ..wire.records import Decisions, Place, Stamp, encode_rejects, encode_signals
 from .batch import MicroBatch, Noted
 from .checkpoint import Checkpoints
 from .state import Partition
+
+STEP_BYTES = 4 * 2**20
+"""Of records in one step, unless one alone is larger: a few large rejects, so that no write is beyond a server's limits."""
 
 
 class Step(NamedTuple):
@@ -44,7 +48,7 @@ def steps(
         last = number == len(pieces)
         upto = None if last or piece is None else piece.ticks.position(len(piece.ticks) - 1)
         records = _signals(batch, piece, part.number, log, decided, now_ns)
-        due = list(_others(others, upto, batch, part.number, log))
+        due = _others(others, upto, batch, part.number, log)
         if due:
             records = sorted(records + due, key=lambda record: record.position)
         cuts = _cuts(records)
@@ -59,11 +63,14 @@ def steps(
 
 
 def _cuts(records: list[Record]) -> list[int]:
-    """Where steps begin and end: at most about STEP records each, those of one position together; one step at least."""
-    cuts = [0]
-    while len(records) - cuts[-1] > STEP:
-        end = cuts[-1] + STEP
-        cuts.append(end + (records[end].position == records[end - 1].position))
+    """Where steps begin and end: at most about STEP records or STEP_BYTES each, those of one position together; one at least."""
+    cuts, size = [0], 0
+    for k, record in enumerate(records):
+        full = k - cuts[-1] >= STEP or size + len(record.payload) > STEP_BYTES
+        if full and k > cuts[-1] and record.position != records[k - 1].position:
+            cuts.append(k)
+            size = 0
+        size += len(record.payload)
     return [*cuts, len(records)]
 
 
@@ -76,16 +83,25 @@ def _pieces(decisions: Decisions | None) -> list[Decisions | None]:
 
 def _others(
     waiting: deque[Refused | Noted], upto: Position | None, batch: MicroBatch, partition: int, log: Log
-) -> Iterator[Record]:
-    """Rejects and notes at or below a position (None: all), taken away from the left."""
+) -> list[Record]:
+    """Rejects and notes at or below a position (None: all), taken away from the left; not in order."""
+    refused: list[Refused] = []
+    notes: list[Record] = []
     while waiting and (upto is None or waiting[0].position <= upto):
         item = waiting.popleft()
-        cursor = log.format(item.position.cursor)
         if isinstance(item, Noted):
-            place = Place(partition, cursor, item.position.ordinal, batch.epoch)
-            yield Record(Topic.JOURNAL, item.position, journal.encode(item.note(place)))
+            place = Place(partition, log.format(item.position.cursor), item.position.ordinal, batch.epoch)
+            notes.append(Record(Topic.JOURNAL, item.position, journal.encode(item.note(place))))
         else:
-            yield Record(Topic.REJECTS, item.position, encode_reject(item, partition, batch.epoch, json.dumps(cursor)))
+            refused.append(item)
+    encoded = encode_rejects(refused, partition, batch.epoch, _cursors([item.position.cursor for item in refused], log))
+    return [Record(Topic.REJECTS, item.position, record) for item, record in zip(refused, encoded, strict=True)] + notes
+
+
+def _cursors(places: list[Cursor], log: Log) -> list[str]:
+    """Each as the log writes it, as JSON."""
+    written = {place: orjson.dumps(log.format(place)).decode() for place in dict.fromkeys(places)}
+    return [written[place] for place in places]
 
 
 def _signals(
@@ -95,12 +111,11 @@ def _signals(
         return []
     ticks = decisions.ticks
     places = list(zip(ticks.major.tolist(), ticks.minor.tolist(), strict=True))
-    cursors = {place: json.dumps(log.format(place)) for place in set(places)}
     stamp = Stamp(
         log.deployment, partition, batch.epoch, batch.bundle.version, batch.bundle.manifest.features.fingerprint,
         [expert.name for expert in batch.bundle.manifest.experts], batch.received, decided, now_ns(),
     )
-    encoded = encode_signals(decisions, stamp, [cursors[place] for place in places])
+    encoded = encode_signals(decisions, stamp, _cursors(places, log))
     return [
         Record(Topic.SIGNALS, Position(place, ordinal), record)
         for place, ordinal, record in zip(places, ticks.ordinal.tolist(), encoded, strict=True)

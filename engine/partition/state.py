@@ -164,11 +164,9 @@ class Partition:
         verdicts = self.event_time.admit(ticks)
         if not verdicts.any():
             return ticks, []
-        bad = np.flatnonzero(verdicts)
-        refused = [
-            Refused(ticks.position(row), code, wire.encode(ticks, row))
-            for row in bad.tolist() if (code := VERDICTS[verdicts[row]])
-        ]
+        bad = ticks[verdicts != 0]
+        told = zip(bad.positions(), verdicts[verdicts != 0].tolist(), wire.encode_all(bad), strict=True)
+        refused = [Refused(position, code, line) for position, verdict, line in told if (code := VERDICTS[verdict])]
         return ticks[verdicts == 0], refused
 
     def pick(self, ticks: TickBatch, rows: Rows) -> Asked | None:

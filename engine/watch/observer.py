@@ -149,9 +149,10 @@ class Observer:
     def ticks(self, taken: int, refused: list[Refused], entries: list[Entry]) -> None:
         """entries: the records they stood in."""
         self.taken += taken
-        for item in refused:
-            self.rejected[item.code.value] += 1
-        if refused and len(self._ahead) < LOOKED_AT:
+        codes = Counter([item.code for item in refused])
+        for code, count in codes.items():
+            self.rejected[code.value] += count
+        if Code.FUTURE in codes and len(self._ahead) < LOOKED_AT:
             self._look_ahead(refused, entries)
 
     def _look_ahead(self, refused: list[Refused], entries: list[Entry]) -> None:

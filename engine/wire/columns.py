@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..instruments import Instrument, SymbolTable
+from ..instruments import SymbolTable
 from ..jit import kernel, pointer, subkernel
 from ..types import COLUMNS, I64, NO_SEQ, Code, Cursor, Entry, Position, Refused, TickBatch
 from . import frame
@@ -47,7 +47,7 @@ _RANGES = ((1, _MOST), (1, LARGEST - 1), (1, LARGEST - 1), (0, LARGEST - 1), (0,
 
 
 def unpack(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Refused]]:
-    """Records of one frame each -> their ticks in log order, and what was refused. New symbols are added to the table."""
+    """Records of one frame each -> their ticks in log order, and what was refused. Only symbols of ticks enter the table."""
     rows = sum([len(payload) for _, _, payload, _ in entries]) // ROW_BYTES
     ticks = np.empty((len(COLUMNS) + 1, rows), np.int64)       # the last one: what became of each row
     slots = slots_of(table)
@@ -60,8 +60,10 @@ def unpack(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
             data = np.frombuffer(whole, np.uint8)
             kept, told = _take(data, slots, room, -1, ticks, end, *cursor, appended)
             if told == _JSON:
-                symbols = _json_table(frame.read(whole).symbols, table)
+                named = frame.read(whole).symbols
+                symbols = _json_table(named, table)
                 kept, told = _take(data, slots, symbols, len(symbols), ticks, end, *cursor, appended)
+                _number(ticks[0, end:end + kept], named, table)
                 slots = slots_of(table)
             if told < 0:
                 raise FrameError(WHOLE[told])
@@ -74,14 +76,23 @@ def unpack(entries: list[Entry], table: SymbolTable) -> tuple[TickBatch, list[Re
     return TickBatch.of(table.instruments, ticks[:-1, :end]), refused
 
 
-def _json_table(symbols: list[Symbol], table: SymbolTable) -> I64:
-    """A row of sid and shifts per symbol. New ones are added to the table."""
-    rows = np.empty((len(symbols), 3), np.int64)
-    for row, (symbol, scale, size_scale) in zip(rows, symbols, strict=True):
-        sid = table.sid(symbol)
-        own = table.instruments[sid] if sid >= 0 else Instrument()
-        row[:] = sid, own.scale - scale, own.size_scale - size_scale
+def _json_table(named: list[Symbol], table: SymbolTable) -> I64:
+    """A row of sid and shifts per symbol. One that isn't in the table has the number it would get if all were added."""
+    rows = np.empty((len(named), 3), np.int64)
+    for k, (name, scale, size_scale) in enumerate(named):
+        sid, own = table.find(name)
+        if own is None:
+            rows[k] = -1, 0, 0
+        else:
+            rows[k] = sid if sid >= 0 else len(table) + k, own.scale - scale, own.size_scale - size_scale
     return rows
+
+
+def _number(sids: I64, named: list[Symbol], table: SymbolTable) -> None:
+    """Add the symbols that rows were taken of, in the frame's order, and put in their numbers."""
+    known = len(table)
+    for given in np.unique(sids[sids >= known]).tolist():
+        sids[sids == given] = table.sid(named[given - known][0])
 
 
 def _refused(cursor: Cursor, content: Content, codes: I64) -> Iterator[Refused]:

@@ -158,15 +158,19 @@ def encode_signals(d: Decisions, stamp: Stamp, cursors: Sequence[str]) -> list[b
     return records
 
 
-def encode_reject(refused: Refused, partition: int, epoch: int, cursor: str) -> bytes:
-    """One canonical record; `cursor` as the transport writes it, as JSON."""
-    try:
-        encoding, payload = "utf-8", refused.payload.decode()
-    except UnicodeDecodeError:
-        encoding, payload = "base64", base64.b64encode(refused.payload).decode()
-    head = orjson.dumps({"code": refused.code.value, "encoding": encoding, "payload": payload}).decode()
-    ordinal = refused.position.ordinal
-    return f'{head[:-1]},"log":{{"partition":{partition},"cursor":{cursor},"ordinal":{ordinal},"epoch":{epoch}}}}}'.encode()
+def encode_rejects(refused: Sequence[Refused], partition: int, epoch: int, cursors: Sequence[str]) -> list[bytes]:
+    """One canonical record per refused input; `cursors`: how the transport writes each one's cursor, as JSON."""
+    records = []
+    log, end = b',"log":{"partition":%d,"cursor":' % partition, b',"epoch":%d}}' % epoch
+    for ((_, ordinal), code, payload), cursor in zip(refused, cursors, strict=True):
+        try:
+            encoding, held = b"utf-8", orjson.dumps(payload.decode())
+        except UnicodeDecodeError:
+            encoding, held = b"base64", b'"%b"' % base64.b64encode(payload)
+        records.append(b'{"code":"%b","encoding":"%b","payload":%b%b%b,"ordinal":%d%b' % (
+            code.encode(), encoding, held, log, cursor.encode(), ordinal, end,
+        ))
+    return records
 
 
 def canonical(record: bytes) -> bytes:

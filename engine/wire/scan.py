@@ -28,8 +28,8 @@ Row = tuple[int, int, int, int, int, int, int]
 """sid, ts, bid, ask, bid_size, ask_size, seq of one tick."""
 Judge = Callable[[bytes, SymbolTable], Row | Code]
 
-LEAST = 32
-"""Bytes of the shortest tick, with the end of its line: so many rows at most lie in a text."""
+LINES = 1024
+"""Lines that one call of the kernel goes through."""
 _PAD = bytes(32)
 """Behind the text: words may be read from its last bytes on."""
 
@@ -92,7 +92,7 @@ def slots_of(table: SymbolTable) -> I64:
 
 
 def scan(entries: list[Entry], table: SymbolTable, judge: Judge) -> tuple[TickBatch, list[Refused]]:
-    """Records of JSON lines -> their ticks in log order, and what was refused. New symbols are added to the table."""
+    """Records of JSON lines -> their ticks in log order, and what was refused. Only symbols of ticks are added to the table."""
     payloads: list[bytes] = []
     flat: list[int] = []
     for (major, minor), _, payload, appended in entries:
@@ -102,31 +102,39 @@ def scan(entries: list[Entry], table: SymbolTable, judge: Judge) -> tuple[TickBa
     records = np.array(flat, np.int64).reshape(len(entries), 4)
     text = bytearray(b"\n").join([*payloads, _PAD])
     data = np.frombuffer(text, np.uint8)
-    ticks = np.empty((len(COLUMNS), len(text) // LEAST), np.int64)
+    ticks = np.empty((len(COLUMNS), min(text.count(b"\n"), MAX_ROWS * len(entries))), np.int64)    # a row per line
+    odd = np.empty((LINES, 6), np.int64)
     refused: list[Refused] = []
-    slots = slots_of(table)
+    without: list[int] = []                            # rows of refused lines
     row, record, at, end, ordinal = 0, -1, 0, -1, 0
-    while True:
-        row, record, at, end, ordinal = _scan(data, records, slots, ticks, row, record, at, end, ordinal)
-        if record == len(entries):
-            break
-        entry = entries[record]
-        position = Position(entry.cursor, ordinal)
-        if ordinal == MAX_ROWS:
-            refused.append(Refused(position, Code.OVERSIZE, entry.payload[at - end + len(payloads[record]):]))
-            at = end + 1
-            continue
-        stop = text.index(b"\n", at)
-        line = bytes(text[at:stop])
-        told = judge(line, table)
-        if isinstance(told, Code):
-            refused.append(Refused(position, told, line))
+    while record < len(entries):
+        known = len(table)
+        found, row, record, at, end, ordinal = _scan(
+            data, records, slots_of(table), ticks, odd, row, record, at, end, ordinal
+        )
+        for its_row, its_record, start, stop, its_end, its_ordinal in odd[:found].tolist():
+            entry, line = entries[its_record], payloads[its_record]
+            if stop - start < len(line):
+                line = bytes(text[start:stop])
+            told = judge(line, table)
+            if isinstance(told, Code):
+                refused.append(Refused(Position(entry.cursor, its_ordinal), told, line))
+                without.append(its_row)
+                continue
+            ticks[:, its_row] = (*told, *entry.cursor, its_ordinal, entry.appended)
+            if len(table) > known:                     # a new symbol: those behind it may be plain now
+                row, record, at, end, ordinal = its_row + 1, its_record, stop + 1, its_end, its_ordinal + 1
+                break
         else:
-            ticks[:, row] = (*told, *entry.cursor, ordinal, entry.appended)
-            row += 1
-        slots = slots_of(table)
-        at, ordinal = stop + 1, ordinal + 1
-    return TickBatch.of(table.instruments, ticks[:, :row]), refused
+            if record < len(entries) and ordinal == MAX_ROWS:
+                entry = entries[record]
+                rest = entry.payload[at - end + len(payloads[record]):]
+                refused.append(Refused(Position(entry.cursor, ordinal), Code.OVERSIZE, rest))
+                at = end + 1
+    ticks = ticks[:, :row]
+    if without:
+        ticks = ticks.take(np.setdiff1d(np.arange(row), without, assume_unique=True), axis=1)
+    return TickBatch.of(table.instruments, ticks), refused
 
 
 # ---- eight bytes at a time
@@ -525,31 +533,44 @@ def _line(at: int, slots: int, most: int, ticks: int, wide: int) -> int:
 
 @kernel
 def _scan(
-    text: Any, records: I64, slots: I64, ticks: I64, row: int, record: int, at: int, end: int, ordinal: int
-) -> tuple[int, int, int, int, int]:
-    """Take lines until one isn't plain, or the record has too many, or nothing is left (`record` is their count then).
+    text: Any, records: I64, slots: I64, ticks: I64, odd: I64, row: int, record: int, at: int, end: int, ordinal: int
+) -> tuple[int, int, int, int, int, int]:
+    """Go through as many lines as `odd` has rows, until a record has too many, or nothing is left (`record` is their count
+    then): plain ones fill a row, of the others it is left free and they are put down in `odd`; returns how many these are.
 
     text: the records, a newline behind each, and padding. records: (n, 4) length, major, minor, appended. ticks: a row
-    per column. row: the next to be filled. at, ordinal: the next line of `record`, which ends at `end`; they begin as
-    (0, -1, 0, -1, 0).
+    per column. odd: row, record, where the line begins and ends, where its record ends, ordinal. row: the next to be filled.
+    at, ordinal: the next line of `record`, which ends at `end`; they begin as (0, -1, 0, -1, 0).
     """
     base = text.ctypes.data
-    while True:
+    found = 0
+    for _ in range(odd.shape[0]):
         if at > end:
             record += 1
             if record == records.shape[0]:
-                return row, record, at, end, ordinal
+                break
             end = at + records[record, 0]
             ordinal = 0
         if ordinal == MAX_ROWS:
-            return row, record, at, end, ordinal
-        stop = _line(base + at, slots.ctypes.data, slots.shape[0] - 1, ticks.ctypes.data + 8 * row, 8 * ticks.shape[1])
+            break
+        stop = _line(base + at, slots.ctypes.data, slots.shape[0] - 1, ticks.ctypes.data + 8 * row, 8 * ticks.shape[1]) - base
         if stop < 0:
-            return row, record, at, end, ordinal
-        ticks[7, row] = records[record, 1]
-        ticks[8, row] = records[record, 2]
-        ticks[9, row] = ordinal
-        ticks[10, row] = records[record, 3]
+            stop = at
+            while text[stop] != _NEWLINE:
+                stop += 1
+            odd[found, 0] = row
+            odd[found, 1] = record
+            odd[found, 2] = at
+            odd[found, 3] = stop
+            odd[found, 4] = end
+            odd[found, 5] = ordinal
+            found += 1
+        else:
+            ticks[7, row] = records[record, 1]
+            ticks[8, row] = records[record, 2]
+            ticks[9, row] = ordinal
+            ticks[10, row] = records[record, 3]
         row += 1
         ordinal += 1
-        at = stop + 1 - base
+        at = stop + 1
+    return found, row, record, at, end, ordinal

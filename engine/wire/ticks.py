@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from ..instruments import SymbolTable
-from ..types import I64, NO_SEQ, Code, Entry, Kind, Position, Refused, TickBatch
+from ..types import COLUMNS, I64, NO_SEQ, Code, Entry, Kind, Position, Refused, TickBatch
 from . import frame
 from .stamps import rfc3339_to_ns
 
@@ -29,42 +30,31 @@ LARGEST = 2**52
 
 
 class Tick(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """One tick as JSON. ts: ns UTC, or RFC 3339. Sizes and seq may be left out; a field of another name is refused.
+    """One tick as JSON: a quote of bid and ask, perhaps with their sizes, or one price, perhaps with its size.
 
-    A feed that sends one price only says `price`, and perhaps `size`, in place of bid, ask and their sizes: see `Last`.
+    ts: ns UTC, or RFC 3339. Sizes and seq may be left out; a field of another name is refused. Of one price the instrument's
+    `spread` S, in points, makes a quote: bid price - S // 2, ask bid + S; the size counts on both sides. Refused where the
+    instrument declares no spread.
     """
 
     symbol: str
     ts: int | str
-    bid: float
-    ask: float
-    bid_size: float = 0.0
-    ask_size: float = 0.0
+    bid: float | UnsetType = UNSET
+    ask: float | UnsetType = UNSET
+    bid_size: float | UnsetType = UNSET
+    ask_size: float | UnsetType = UNSET
+    price: float | UnsetType = UNSET
+    size: float | UnsetType = UNSET
     seq: int = NO_SEQ
-
-
-class Last(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A tick of one price. The instrument's `spread` S, in points, makes a quote of it: bid price - S // 2, ask bid + S.
-
-    The size counts on both sides. Refused where the instrument declares no spread.
-    """
-
-    symbol: str
-    ts: int | str
-    price: float
-    size: float = 0.0
-    seq: int = NO_SEQ
-
-    def quote(self) -> Tick:
-        """Both sides at the price."""
-        return Tick(self.symbol, self.ts, self.price, self.price, self.size, self.size, self.seq)
 
 
 _tick = msgspec.json.Decoder(Tick)
-_last = msgspec.json.Decoder(Last)
+_BLANKS = b" \t\r\n"
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 """What msgspec raises for bytes that aren't a tick: bad JSON, a wrong type, bad UTF-8."""
 _I64_LIMIT = 2**63
+_UNITS = tuple(float(10**k) for k in range(10))
+_UNITS = tuple(float(10**k) for k in range(10))
 Reader = Callable[[list[Entry], SymbolTable], tuple[TickBatch, list[Refused]]]
 
 
@@ -135,42 +125,47 @@ def _nothing() -> dict[str, I64]:
 
 
 def judge(line: bytes, table: SymbolTable) -> Row | Code:
-    """One line by msgspec, in full: its tick, or the code it is refused by. A new symbol is added to the table."""
-    read = _read(line)
-    if read is None:
+    """One line by msgspec, in full: its tick, or the code it is refused by. The symbol of a tick is added to the table."""
+    text = line.strip(_BLANKS)
+    if not (text.startswith(b"{") and text.endswith(b"}")):        # no object: told without the price of an exception
         return Code.MALFORMED
-    tick = read.quote() if isinstance(read, Last) else read
+    try:
+        tick = _tick.decode(text)
+    except _UNREADABLE:
+        return Code.MALFORMED
+    if tick.price is UNSET:
+        bid, ask, bid_size, ask_size = tick.bid, tick.ask, tick.bid_size, tick.ask_size
+        other = tick.size is not UNSET
+    else:
+        bid = ask = tick.price
+        bid_size = ask_size = tick.size
+        other = not (tick.bid is tick.ask is tick.bid_size is tick.ask_size is UNSET)
+    if other or bid is UNSET or ask is UNSET:
+        return Code.MALFORMED
     ts = tick.ts if isinstance(tick.ts, int) else rfc3339_to_ns(tick.ts)
-    sid = table.sid(tick.symbol) if 0 < len(tick.symbol) <= MAX_SYMBOL else -2
     if not (0 < ts < _I64_LIMIT and NO_SEQ <= tick.seq < _I64_LIMIT and tick.symbol.isprintable()):
         return Code.MALFORMED
-    if sid < 0:
-        return Code.SYMBOL if sid == -1 else Code.OVERSIZE
-    instrument = table.instruments[sid]
-    spread = instrument.spread if isinstance(read, Last) else 0
-    if isinstance(read, Last) and not spread:
+    if not 0 < len(tick.symbol) <= MAX_SYMBOL:
+        return Code.OVERSIZE
+    _, instrument = table.find(tick.symbol)
+    if instrument is None:
+        return Code.SYMBOL
+    spread = 0 if tick.price is UNSET else instrument.spread
+    if tick.price is not UNSET and not spread:
         return Code.SPREAD
-    unit, size_unit = float(10**instrument.scale), float(10**instrument.size_scale)
-    bid, ask = _points(tick.bid, unit), _points(tick.ask, unit)
-    exact = bid / unit == tick.bid and ask / unit == tick.ask
-    bid, ask = bid - spread // 2, ask + spread - spread // 2
-    if not (0 < bid < LARGEST and 0 < ask < LARGEST):
+    unit, size_unit = _UNITS[instrument.scale], _UNITS[instrument.size_scale]
+    bid_points, ask_points = _points(bid, unit), _points(ask, unit)
+    exact = bid_points / unit == bid and ask_points / unit == ask
+    bid_points, ask_points = bid_points - spread // 2, ask_points + spread - spread // 2
+    if not (0 < bid_points < LARGEST and 0 < ask_points < LARGEST):
         return Code.PRICE
     if not exact:
         return Code.SCALE
-    bid_size, ask_size = _points(tick.bid_size, size_unit), _points(tick.ask_size, size_unit)
-    if tick.bid_size < 0 or tick.ask_size < 0 or bid_size >= LARGEST or ask_size >= LARGEST:
+    bid_size, ask_size = bid_size or 0.0, ask_size or 0.0              # UNSET is false
+    bid_sizes, ask_sizes = _points(bid_size, size_unit), _points(ask_size, size_unit)
+    if bid_size < 0 or ask_size < 0 or bid_sizes >= LARGEST or ask_sizes >= LARGEST:
         return Code.SIZE
-    return sid, ts, bid, ask, bid_size, ask_size, tick.seq
-
-
-def _read(line: bytes) -> Tick | Last | None:
-    for decoder in (_tick, _last):
-        try:
-            return decoder.decode(line)
-        except _UNREADABLE:
-            pass
-    return None
+    return table.sid(tick.symbol), ts, bid_points, ask_points, bid_sizes, ask_sizes, tick.seq
 
 
 def _points(value: float, unit: float) -> int:
@@ -195,14 +190,21 @@ def to_points(prices: Any, scale: Any) -> tuple[Any, Any]:
 
 def encode(ticks: TickBatch, row: int) -> bytes:
     """One tick as canonical JSON: fixed key order, no spaces, prices as decimals of the instrument's scale."""
-    instrument = ticks.instruments[ticks.sid[row]]
-    return json_tick(
-        instrument.symbol, int(ticks.ts[row]),
-        decimal(int(ticks.bid[row]), instrument.scale), decimal(int(ticks.ask[row]), instrument.scale),
-        decimal(int(ticks.bid_size[row]), instrument.size_scale) if ticks.bid_size[row] else "",
-        decimal(int(ticks.ask_size[row]), instrument.size_scale) if ticks.ask_size[row] else "",
-        int(ticks.seq[row]),
-    )
+    return encode_all(ticks[row:row + 1])[0]
+
+
+def encode_all(ticks: TickBatch) -> list[bytes]:
+    """Each tick as `encode` has it."""
+    found = []
+    columns = (getattr(ticks, name).tolist() for name in COLUMNS[:7])
+    for sid, ts, bid, ask, bid_size, ask_size, seq in zip(*columns, strict=True):
+        instrument = ticks.instruments[sid]
+        scale, size_scale = instrument.scale, instrument.size_scale
+        found.append(json_tick(
+            instrument.symbol, ts, decimal(bid, scale), decimal(ask, scale),
+            decimal(bid_size, size_scale) if bid_size else "", decimal(ask_size, size_scale) if ask_size else "", seq,
+        ))
+    return found
 
 
 def json_tick(symbol: str, ts: int, bid: str, ask: str, bid_size: str, ask_size: str, seq: int) -> bytes:

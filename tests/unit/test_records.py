@@ -19,7 +19,7 @@ from engine.wire.records import (
     Stamp,
     canonical,
     canonical_order,
-    encode_reject,
+    encode_rejects,
     encode_signals,
     reject_decoder,
     schemas,
@@ -87,7 +87,7 @@ def test_canonical_order_is_by_stamp_symbol_and_ordinal() -> None:
 
 @given(st.binary(max_size=300), st.sampled_from(list(Code)))
 def test_a_reject_holds_the_whole_input(payload: bytes, code: Code) -> None:
-    record = encode_reject(Refused(Position((1, 2), 3), code, payload), 4, 5, '"1-2"')
+    (record,) = encode_rejects([Refused(Position((1, 2), 3), code, payload)], 4, 5, ['"1-2"'])
     jsonschema.validate(json.loads(record), schemas()["reject"])
     reject = reject_decoder.decode(record)
     assert reject.code == code

@@ -13,7 +13,7 @@ import pytest
 
 from engine.instruments import Instrument
 from engine.types import REASONS, SIDES, Code, Position, Refused, TickBatch
-from engine.wire.records import Decisions, Stamp, encode_reject, encode_signals
+from engine.wire.records import Decisions, Stamp, encode_rejects, encode_signals
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "schemas"
@@ -91,4 +91,4 @@ def test_the_schema_knows_every_side_and_reason() -> None:
 @pytest.mark.parametrize("payload", [b'{"symbol": 1}', b"\xff\x00"])
 def test_rejects_hold(payload: bytes) -> None:
     refused = Refused(Position((5, 0), 0), Code.MALFORMED, payload)
-    valid("reject.json", json.loads(encode_reject(refused, 0, 1, '"5-0"')))
+    valid("reject.json", json.loads(encode_rejects([refused], 0, 1, ['"5-0"'])[0]))

@@ -153,3 +153,13 @@ def test_stamps_survive_text(ns: int) -> None:
 ])
 def test_rfc3339(text: str, ns: int) -> None:
     assert rfc3339_to_ns(text) == ns
+
+
+@pytest.mark.parametrize("bad", [
+    b'"bid":-1,"ask":1', b'"bid":1.123456,"ask":2', b'"bid":1,"ask":2,"bid_size":-1', b'"price":1', b'"bid":1,"ask":2,"seq":-2',
+])
+def test_a_symbol_whose_ticks_are_all_refused_has_no_number(bad: bytes) -> None:
+    table = SymbolTable(Instruments())
+    _, refused = decode(entries(b'{"symbol":"JUNK","ts":1,%b}' % bad, GOOD), table)
+    assert len(refused) == 1
+    assert [i.symbol for i in table.instruments] == ["EURUSD"]

@@ -14,6 +14,9 @@ Throughput of a full log: it is filled first, with the activations of one deploy
 engine of each deployment then drains the very same records. Its clock runs from `ready:`, so that start-up isn't
 counted, the bare reader's from its first XREAD. Nothing is harder to stand beside: that reader only parses.
 
+Junk: two full logs of the same single ticks, one with a record between any two that must be refused. Both are drained in
+turn as above; what was decided of the good ticks must be the same bytes.
+
 Latency: the sender puts its own clock into each record as the tick's `ts` before it writes XADD. Whoever listens, to
 the ticks without an engine or to the signals with one, subtracts `ts` from its own clock when the record has come.
 The engine's histogram says how long it took from a tick read from the socket to its publish acknowledged.
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,7 +79,10 @@ def measure(scale: Scale, tell: Tell) -> tuple[dict[str, Any], list[Row]]:
         bench = Bench(Path(stack.enter_context(TemporaryDirectory(prefix="tocsin-bench-"))), scale, tell, stack)
         with bench.place("machine") as place:
             machine = describe(bench.cores, LIBRARIES, {"redis-server": place.redis.info("server")["redis_version"]})
-        rows = [*flow(bench), *throughput(bench, 1), *throughput(bench, FRAME), *latency(bench), *swap(bench), *start(bench)]
+        rows = [
+            *flow(bench), *throughput(bench, 1), *throughput(bench, FRAME), *junk(bench), *latency(bench), *swap(bench),
+            *start(bench),
+        ]
     return machine, rows
 
 
@@ -160,6 +167,62 @@ def _rates(
         row("moments", asked, "≥ 1,000,000/s", 1e6),
         row("tick", "every tick", "≥ 25,000/s, stretch 100,000/s", 25_000),
     ]
+
+
+# ---- a flood of what is refused
+
+
+_JUNK: tuple[Callable[[bytes], bytes], ...] = (
+    lambda tick: tick[:-9], lambda tick: b"no tick", lambda tick: tick.replace(b'"bid":', b'"bid":-'), lambda tick: tick,
+)
+"""Of a good tick: cut, no JSON, below 0, the same again."""
+
+
+def junk(bench: Bench) -> list[Row]:
+    """µs per good tick of a full log, as many records that are refused between them, and without them."""
+    good = [(_stream(bench.ticks, row), wire.encode(bench.ticks, row)) for row in range(len(bench.ticks))]
+    logs = {
+        "alone": good,
+        "flooded": [
+            record for k, (stream, tick) in enumerate(good) for record in ((stream, tick), (stream, _JUNK[k % len(_JUNK)](tick)))
+        ],
+    }
+    versions = {"moments": bench.bundles.moments, "tick": bench.bundles.tick}
+    took: dict[tuple[str, str], list[float]] = {(name, kind): [] for name in logs for kind in versions}
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    decided: dict[tuple[str, str], list[bytes]] = {}
+    with ExitStack() as stack:
+        places = {name: stack.enter_context(bench.place(f"junk-{name}")) for name in logs}
+        ends = {}
+        for name, place in places.items():
+            for k in range(bench.scale.rounds):
+                for kind, version in versions.items():
+                    bench.activate(place, f"{kind}-{k}", version)
+            bench.sender.submit(bare.flood, place.socket, logs[name]).result()
+            ends[name] = place.end()
+        for k in range(bench.scale.rounds):
+            bench.round("junk", k)
+            for kind in versions:
+                deployment = f"{kind}-{k}"
+                for name, place in places.items():
+                    with bench.engine(place, deployment) as engine:
+                        began = engine.ready()
+                        took[name, kind].append(1e6 * (place.wait_for(ends[name], deployment, engine) - began) / len(good))
+                        counts[name, kind] = place.account(engine.stop(), deployment, len(logs[name]), PARTITIONS)
+                    decided[name, kind] = place.published(deployment)
+                    place.forget(deployment)
+                if decided["alone", kind] != decided["flooded", kind]:
+                    raise TocsinError("bench_count", "other signals where junk is between the ticks", hint="please report it")
+    share = counts["alone", "moments"]["decisions"] / len(good)
+
+    def row(kind: str, asked: str) -> Row:
+        ours, theirs = (median(took[name, kind]) for name in ("flooded", "alone"))
+        return Row(
+            f"a good single JSON tick of a full log with as much junk, asked at {asked}", ours, "the same ticks alone", theirs,
+            "µs", bench.scale.rounds, "≤ 2×", ours <= 2.0 * theirs, counts["flooded", kind],
+        )
+
+    return [row("moments", f"moments ({share:.1%} of ticks)"), row("tick", "every tick")]
 
 
 # ---- latency

@@ -24,7 +24,8 @@ from engine.registry.activate import activate
 from engine.registry.store import Registry
 from engine.transports import open_log
 from engine.transports.base import Log, Topic
-from engine.types import NOWHERE, Cursor, Position
+from engine.types import LAST_ORDINAL, Cursor, Position
+from engine.wire.records import canonical
 
 from ..experts.devices import cpu_budget
 from ..experts.lightgbm import LightGBMExpert
@@ -165,7 +166,7 @@ class Place(NamedTuple):
     def wait_for(self, ends: dict[int, Cursor], deployment: str, engine: Child) -> float:
         """Until the engine has refused the ends; when, by time.monotonic. Raises TocsinError if it ends instead."""
         log = open_log(self.url, deployment=deployment)
-        after: dict[int, Position] = dict.fromkeys(ends, NOWHERE)
+        after = {partition: _before(end) for partition, end in ends.items()}
         try:
             while any(after[partition].cursor < end for partition, end in ends.items()):
                 for partition, records in log.follow(Topic.REJECTS, after, 1000, 1000).items():
@@ -174,6 +175,12 @@ class Place(NamedTuple):
             return time.monotonic()
         finally:
             log.close()
+
+    def published(self, deployment: str) -> list[bytes]:
+        """Its signals without `log` and `timing`, partition after partition."""
+        return [
+            canonical(fields[b"v"]) for stream in self.signals(deployment) for _, fields in self.redis.xrange(stream)
+        ]
 
     def account(self, summary: dict[str, Any], deployment: str, sent: int, ends: int) -> dict[str, int]:
         """Ticks, refused and decisions of a run. Raises TocsinError where engine, log and sender differ."""
@@ -191,3 +198,9 @@ class Place(NamedTuple):
     def forget(self, deployment: str) -> None:
         """What a deployment published, so that the server's memory doesn't grow from round to round."""
         self.redis.unlink(*self.redis.keys(f"*.{deployment}.*"))
+
+
+def _before(cursor: Cursor) -> Position:
+    """Behind it the first that is published is about that record."""
+    ms, seq = cursor
+    return Position((ms, seq - 1) if seq else (ms - 1, LAST_ORDINAL), LAST_ORDINAL)

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 def _doubts(settings: Settings, controls: Controls, registry: Registry) -> Iterator[str]:
     """What may not be meant, in words."""
-    newest = controls.newest().get(Activate.verb)
+    newest = controls.newest().get(Activate.slot)
     if newest is None or not isinstance(newest.body, Activate):
         return
     version = newest.body.version

@@ -55,7 +55,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     records: int
     """Of the partition's log, up to the cursor."""
     followed: dict[str, int]
-    """The highest k followed, by verb."""
+    """The highest k followed, by slot."""
     bundle: tuple[str, str]
     """Version and digest of its manifest, empty before the first activation."""
     before: tuple[str, str]
@@ -64,6 +64,8 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     """Whether the bundle has decided anything in this partition."""
     settings: Settings
     symbols: list[Symbol]
+    paused: list[str] = []
+    """Symbols and patterns."""
 
 
 class Restored(NamedTuple):
@@ -94,15 +96,15 @@ def oldest_cursor(manifests: list[bytes]) -> Cursor:
         return START
 
 
-def oldest_k(log: Log, verb: str, newest: int = KEPT) -> int:
-    """The lowest k of a verb that one of the log's checkpoints had followed, `newest` of each partition looked at.
+def oldest_k(log: Log, slot: str, newest: int = KEPT) -> int:
+    """The lowest k of a slot that one of the log's checkpoints had followed, `newest` of each partition looked at.
 
     0 if a partition has none, or one can't be read.
     """
     manifests = [log.checkpoints(partition)[:newest] for partition in range(log.partitions)]
     try:
         return min(
-            min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(verb, 0) for m in kept), default=0) for kept in manifests
+            min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(slot, 0) for m in kept), default=0) for kept in manifests
         )
     except msgspec.DecodeError:
         return 0
@@ -159,6 +161,7 @@ class Checkpoints:
             (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.before,
             image.proven, image.settings,
             [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
+            list(image.paused),
         )
         return msgspec.msgpack.encode(manifest)
 

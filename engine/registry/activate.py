@@ -103,14 +103,14 @@ def activate(
         tell("no engine of this deployment is alive: activated at once")
     k, copies = change(log, registry, private, if_it_fits(Activate(version, digest)), by, comment)
     controls.refresh()
-    if log.deployment == MAIN and controls.newest()[Activate.verb].k == k:     # paper must not move it for live
+    if log.deployment == MAIN and controls.newest()[Activate.slot].k == k:     # paper must not move it for live
         registry.set_alias(CHAMPION, version)
     return Activation(k, version, copies, staged_by)
 
 
 def _check_features(manifest: Manifest, registry: Registry, seen: Controls) -> None:
     """A deployment's states are of one set of features, and so are all its bundles. Raises ModelRefused `features_differ`."""
-    newest = seen.newest().get(Activate.verb)
+    newest = seen.newest().get(Activate.slot)
     if newest is None or not isinstance(newest.body, Activate):
         return
     try:

@@ -33,7 +33,7 @@ def counted(settings: Settings, base: Instruments) -> Instruments:
 
 def in_force(controls: Controls) -> Settings:
     """The newest settings of the log, empty ones if none were ever published."""
-    newest = controls.newest().get(Settings.verb)
+    newest = controls.newest().get(Settings.slot)
     return newest.body if newest and isinstance(newest.body, Settings) else Settings()
 
 

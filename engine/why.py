@@ -72,9 +72,10 @@ def why(log: Log, registry: Registry, symbol: str, at: int | None = None) -> dic
     if found is None:
         return _undecided(log, controls, events, symbol, instrument, at)
     rules = _rules(log, registry, events, found)
+    refused = _refused_since(log, found, _names(symbol, instrument))
     return {
         "symbol": symbol, "because": because(log, found, rules), "decision": _told(log, found, rules),
-        "thresholds": _thresholds(rules), "by": _by(rules), "refused_since": _refused_since(log, found, _names(symbol, instrument)),
+        "thresholds": _thresholds(rules), "by": _by(rules), "refused_since": refused,
     }
 
 

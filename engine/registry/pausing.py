@@ -41,7 +41,7 @@ def after_resume(paused: Sequence[str], asked: Sequence[str], rules: Instruments
     """What stays paused when these go on; none asked: nothing. Raises UsageError `pause`, `not_paused`."""
     left = list(paused)
     for name in [_meant(name, rules) for name in asked] or [ALL]:
-        ending = [entry for entry in left if entry == name or fnmatchcase(entry, name)]
+        ending = [entry for entry in paused if entry == name or fnmatchcase(entry, name)]
         if not ending and asked:
             raise _not_paused(name, paused)
         left = [entry for entry in left if entry not in ending]

@@ -194,12 +194,16 @@ def _bars_missing(log: Log, partition: int, symbol: str) -> int | None:
     from .eventtime import WORDS
     from .features.state import bars_missing
 
+    state = _state(log, partition, symbol)
+    return bars_missing(np.frombuffer(state, np.int64)[WORDS:]) if state else None
+
+
+def _state(log: Log, partition: int, symbol: str) -> bytes | None:
+    """Of a symbol in the newest checkpoint; None where none of its ticks was taken by then."""
     manifest = _checkpoint(log, partition)
     blobs = [one.blob for one in manifest.symbols if one.instrument.symbol == symbol] if manifest else []
-    staged = log.staged(partition, blobs)
-    if not staged or staged[0] is None:
-        return None
-    return bars_missing(np.frombuffer(staged[0], np.int64)[WORDS:])
+    state = next(iter(log.staged(partition, blobs)), None)
+    return state if state and any(state) else None
 
 
 def _checkpoint(log: Log, partition: int) -> CheckpointManifest | None:
@@ -325,8 +329,7 @@ def _undecided(
 def _taken_in(log: Log, symbol: str, controls: Controls | None) -> int | None:
     """The partition that has ticks of the symbol: as the newest checkpoint says, or its tick records."""
     for partition in range(log.partitions):
-        manifest = _checkpoint(log, partition)
-        if manifest and any(one.instrument.symbol == symbol for one in manifest.symbols):
+        if _state(log, partition, symbol):
             return partition
     home = partition_of(symbol, log.partitions)
     return home if _ticks_name(log, home, symbol, controls) else None

@@ -11,7 +11,6 @@ import msgspec
 from ..arguments import comment as why
 from ..config import Config
 from ..errors import ModelRefused, UsageError
-from ..registry.history import overruled
 from ..registry.rollout import Activate, PolicyRules, Settings
 from ..terminal import answer_json, note, table, whoever
 
@@ -84,6 +83,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 def _shown(settings: Settings, base: Instruments) -> dict[str, dict[str, Any]]:
     """What is overruled, by section. Of instruments only the rules that the log didn't begin with."""
+    from ..registry.history import overruled
+
     shown: dict[str, dict[str, Any]] = {}
     for key, value in overruled(settings).items():
         section, _, name = key.partition(".")

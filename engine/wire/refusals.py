@@ -44,6 +44,8 @@ MEANINGS: dict[Code, Meaning] = {
                          "ticks were taken before it"),
     Code.LATE: Meaning("a later tick of its symbol was taken before it", "nothing: order within a symbol is time's"),
     Code.DUPLICATE: Meaning("the same tick was taken already", "nothing: it counts, once"),
+    Code.POISON: Meaning("every engine that tried to take it ended",
+                         "report it; once an engine is there that can take it, requeue it"),
     Code.CONTROL: Meaning("a control record that doesn't hold: forged, played again, or void since settings came between",
                           "if it should hold, write it anew: tocsin models activate, settings set, pause, resume"),
 }
@@ -84,8 +86,8 @@ def place(text: str) -> Stands:
 
 def cursor(text: str) -> Cursor:
     """A cursor as any transport writes it. Raises UsageError `position`."""
-    major, _, minor = text.rpartition("-")
-    if not (minor.isdecimal() and (major.isdecimal() or not major)):
+    major, dash, minor = text.rpartition("-")
+    if not (minor.isdecimal() and (major.isdecimal() or not dash)):
         raise UsageError("position", f"{text!r} is no cursor", hint="1700000000000-0 on Redis, a number elsewhere")
     return int(major or 0), int(minor)
 

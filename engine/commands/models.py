@@ -15,7 +15,7 @@ from ..errors import TocsinError, UsageError
 from ..registry import signing
 from ..registry.decisions import FAILED, Decision, decision
 from ..registry.store import CHAMPION, Registry
-from ..terminal import note, whoever
+from ..terminal import console, note, whoever
 
 EXAMPLE = "tocsin models activate 3 --transport redis+embedded://.tocsin/log --comment 'less sure, but calmer'"
 
@@ -191,7 +191,7 @@ def _history(registry: Registry, config: Config) -> tuple[list[dict[str, Any]], 
         return answer, f"nothing was ever changed in deployment {config.log.deployment}: no bundle, no settings"
     rows = [
         [str(row["k"]), row["at"] or "-", row["verb"], row["what"], row["by"], row["comment"],
-         ", ".join(f"{partition}: {cursor}" for partition, cursor in row["copies"].items()) or "-"]
+         "\n".join(f"{partition}: {cursor}" for partition, cursor in row["copies"].items()) or "-"]
         for row in answer
     ]
     return answer, _table(["k", "when", "verb", "what", "by", "comment", "from these places on"], rows)
@@ -230,6 +230,4 @@ def _print(text: Any) -> None:
     if isinstance(text, str):
         print(text)
         return
-    from rich.console import Console
-
-    Console(soft_wrap=False).print(text)
+    console().print(text)

@@ -223,7 +223,7 @@ class Engine:
                 "no bundle: ticks are taken and features kept, nothing is decided, until\n"
                 "  tocsin models activate champion --transport %s", self.log.url,
             )
-        since = oldest_k(self.log, Activate.verb, newest=1)
+        since = oldest_k(self.log, Activate.slot, newest=1)
         due = [(body.version, body.manifest) for k, body in activations if k >= since]
         for version, digest in due[-KEPT:-1]:
             staging.stage(version, digest)

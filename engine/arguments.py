@@ -18,6 +18,13 @@ def stamp(text: str) -> int:
     return ns
 
 
+def comment(text: str) -> str:
+    """Why something was changed, as the log keeps it. Raises UsageError."""
+    if not text.isprintable():
+        raise UsageError("comment", "the comment has characters that can't be printed", hint="one line of plain text")
+    return text
+
+
 def column_map(text: str | None) -> dict[str, str]:
     """`bid=Bid,ts=Time:ms` as a mapping, ours to theirs. Raises UsageError."""
     pairs = [item.partition("=") for item in (text or "").split(",") if item]

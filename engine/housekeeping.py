@@ -51,7 +51,7 @@ class Housekeeper:
         self._keep = keep_bytes // log.partitions
         self._tell = tell
         newest = controls.newest()
-        prepared, activated = (newest[verb].k if verb in newest else 0 for verb in (Prepare.verb, Activate.verb))
+        prepared, activated = (newest[slot].k if slot in newest else 0 for slot in (Prepare.slot, Activate.slot))
         self._seen = prepared - 1 if prepared > activated else controls.last       # its writer may be waiting for us
         self._next_slow = 0
         self._missing: dict[tuple[int, int], tuple[int, Cursor]] = {}
@@ -103,7 +103,7 @@ class Housekeeper:
         """Whoever wrote a control record and died before its copies stood everywhere: finish it."""
         missing = {
             (number, control.k) for control in self._controls.due() for number, part in parts.items()
-            if part.followed.get(control.verb, 0) < control.k
+            if part.followed.get(control.slot, 0) < control.k
         }
         self._missing = {key: self._missing.get(key, (now, self.extents[key[0]].last)) for key in missing}
         waiting = set()

@@ -75,7 +75,7 @@ def run(
                     elif control:
                         change = follower.change(control)
                         part.follow(change)
-                        see.followed(event.partition, event.entry.cursor, change.control.k, change.version)
+                        see.followed(event.partition, event.entry.cursor, change.control.k, change.words, change.version)
                 except InputRefused as error:
                     part.refuse(Refused(Position(event.entry.cursor, 0), Code.CONTROL, event.entry.payload))
                     see.control_refused(event.partition, error)

@@ -85,7 +85,7 @@ class Part(msgspec.Struct, frozen=True):
     rules: dict[str, Any]
     """How prices are counted now: Instruments.to_dict."""
     followed: dict[str, int]
-    """The highest control record followed, by verb."""
+    """The highest control record followed, by slot."""
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -195,7 +195,7 @@ class Recorder:
             return                                 # the engine refuses it as well
         if control is None:
             return
-        part.followed[control.verb] = control.k
+        part.followed[control.slot] = control.k
         if isinstance(control.body, Settings):
             part.count(counted(control.body, self._log.rules))
 

@@ -375,7 +375,7 @@ def _prune(source: Log, registry: Registry, keep: int) -> None:
     from engine.registry.rollout import Activate
 
     try:
-        needed = needed_by(read_controls(source, registry.public_key()), oldest_k(source, Activate.verb)) | bundles(source)
+        needed = needed_by(read_controls(source, registry.public_key()), oldest_k(source, Activate.slot)) | bundles(source)
         gone = prune(registry, keep, needed)
     except (TocsinError, OSError) as error:
         log.error("old bundles can't be removed: %s", error)

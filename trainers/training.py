@@ -75,7 +75,7 @@ def train_and_decide(
 def _champion(log: Log | None, registry: Registry) -> str | None:
     """Who answers now: the log's newest activation, else the alias."""
     if log is not None:
-        newest = read_controls(log, registry.public_key()).newest().get(Activate.verb)
+        newest = read_controls(log, registry.public_key()).newest().get(Activate.slot)
         if newest is not None and isinstance(newest.body, Activate):
             return newest.body.version
     return registry.aliases().get(CHAMPION)

@@ -1,4 +1,4 @@
-"""`tocsin models`: the registry of signed bundles."""
+"""`tocsin models`: the registry of signed bundles, and which of them answers, answered, and answers again."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from typing import Any
 
 import msgspec
 
+from ..arguments import comment as why
 from ..config import Config
 from ..errors import TocsinError, UsageError
 from ..registry import signing
 from ..registry.decisions import FAILED, Decision, decision
 from ..registry.store import CHAMPION, Registry
-from ..terminal import note, whoever
+from ..terminal import console, note, whoever
 
-HELP = "list, show, verify and activate the bundles of a registry; make its key pair"
 EXAMPLE = "tocsin models activate 3 --transport redis+embedded://.tocsin/log --comment 'less sure, but calmer'"
 
-"""The alias a new log starts with."""
-
-_WITH_VERSION = ("show", "verify", "activate")
+_TAKES = {"list": 0, "show": 1, "verify": 1, "activate": 1, "rollback": 0, "history": 0, "diff": 2, "keygen": 0}
+"""So many versions."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("list", *_WITH_VERSION, "keygen"))
-    parser.add_argument("version", nargs="?", help="number or alias (show, verify, activate)")
-    parser.add_argument("--comment", default="", help="why, kept in the log (activate)")
+    parser.add_argument("action", choices=tuple(_TAKES))
+    parser.add_argument("version", nargs="*", help="number or alias (show, verify, activate: one; diff: two)")
+    parser.add_argument("--comment", default="", help="why, kept in the log (activate, rollback)")
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    if (args.version is None) == (args.action in _WITH_VERSION):
-        raise UsageError(
-            "version", f"models {args.action} takes {'a' if args.version is None else 'no'} version",
-            hint=f"for example: {EXAMPLE}",
-        )
+    if len(args.version) != _TAKES[args.action]:
+        taken = ("no version", "a version", "two versions")[_TAKES[args.action]]
+        raise UsageError("version", f"models {args.action} takes {taken}", hint=f"for example: {EXAMPLE}")
     registry = Registry(config.registry_path, trust=config.trust_path)
     answer: Any
     text: Any
@@ -43,11 +40,17 @@ def run(args: argparse.Namespace, config: Config) -> int:
         case "list":
             answer, text = _list(registry)
         case "show":
-            answer, text = _show(registry, args.version)
+            answer, text = _show(registry, *args.version)
         case "verify":
-            answer, text = _verify(registry, args.version)
+            answer, text = _verify(registry, *args.version)
         case "activate":
-            answer, text = _activate(registry, args.version, args.comment, config)
+            answer, text = _activate(registry, args.version[0], args.comment, config)
+        case "rollback":
+            answer, text = _activate(registry, None, args.comment, config)
+        case "history":
+            answer, text = _history(registry, config)
+        case "diff":
+            answer, text = _diff(registry, *args.version)
         case _:
             answer, text = _keygen(config.keys_path)
     if args.json:
@@ -137,18 +140,22 @@ def _verify(registry: Registry, name: str) -> tuple[dict[str, Any], str]:
     return {"version": bundle.version, "digest": bundle.digest, "status": "ok"}, text
 
 
-def _activate(registry: Registry, name: str, comment: str, config: Config) -> tuple[dict[str, Any], str]:
+def _activate(registry: Registry, name: str | None, comment: str, config: Config) -> tuple[dict[str, Any], str]:
+    """name: None for the bundle that answered before the present one."""
     from ..features import FeatureSet
-    from ..registry.activate import activate
+    from ..registry.activate import activate, rollback
     from ..transports import open_log
 
-    if not comment.isprintable():
-        raise UsageError("comment", "the comment has characters that can't be printed", hint="one line of plain text")
+    comment = why(comment)
     private = signing.load_private(config.keys_path / signing.PRIVATE)
     log = open_log(config.url, deployment=config.log.deployment)
     try:
         features = FeatureSet.of(config.features)
-        activation = activate(log, registry, private, name, by=whoever(), comment=comment, tell=note, features=features)
+        by = whoever()
+        if name is None:
+            activation = rollback(log, registry, private, by, comment, note, features=features)
+        else:
+            activation = activate(log, registry, private, name, by, comment, note, features=features)
         copies = {str(partition): log.format(cursor) for partition, cursor in activation.copies.items()}
     finally:
         log.close()
@@ -159,6 +166,47 @@ def _activate(registry: Registry, name: str, comment: str, config: Config) -> tu
         + f"\nalias {CHAMPION}: {registry.aliases().get(CHAMPION, 'none')}"
     )
     return {"k": activation.k, "version": activation.version, "copies": copies}, text
+
+
+def _history(registry: Registry, config: Config) -> tuple[list[dict[str, Any]], Any]:
+    from ..registry.controls import read_controls
+    from ..registry.history import history
+    from ..transports import open_log
+    from ..wire.stamps import ns_to_rfc3339
+
+    log = open_log(config.url, deployment=config.log.deployment)
+    try:
+        events = history(log, read_controls(log, registry.public_key()))
+        answer: list[dict[str, Any]] = [
+            {
+                "k": event.control.k, "verb": event.control.verb, "what": event.words, "by": event.control.by,
+                "comment": event.control.comment, "at": None if event.at is None else ns_to_rfc3339(event.at),
+                "copies": {str(partition): log.format(cursor) for partition, cursor in sorted(event.copies.items())},
+            }
+            for event in events
+        ]
+    finally:
+        log.close()
+    if not answer:
+        return answer, f"nothing was ever changed in deployment {config.log.deployment}: no bundle, no settings"
+    rows = [
+        [str(row["k"]), row["at"] or "-", row["verb"], row["what"], row["by"], row["comment"],
+         "\n".join(f"{partition}: {cursor}" for partition, cursor in row["copies"].items()) or "-"]
+        for row in answer
+    ]
+    return answer, _table(["k", "when", "verb", "what", "by", "comment", "from these places on"], rows)
+
+
+def _diff(registry: Registry, a: str, b: str) -> tuple[dict[str, Any], Any]:
+    from ..registry.compare import differences
+
+    one, other = registry.verify(a), registry.verify(b)
+    found = differences(one, other)
+    answer = {"a": one.version, "b": other.version, "differences": [difference._asdict() for difference in found]}
+    if not found:
+        return answer, f"bundles {one.version} and {other.version} say the same of themselves"
+    rows = [[what, *("-" if value is None else str(value) for value in values)] for what, *values in found]
+    return answer, _table(["", one.version, other.version], rows)
 
 
 def _keygen(folder: Path) -> tuple[dict[str, str], str]:
@@ -182,6 +230,4 @@ def _print(text: Any) -> None:
     if isinstance(text, str):
         print(text)
         return
-    from rich.console import Console
-
-    Console(soft_wrap=False).print(text)
+    console().print(text)

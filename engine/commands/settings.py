@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..arguments import comment as why
 from ..config import Config
 from ..errors import ModelRefused, UsageError
 from ..registry.rollout import Activate, PolicyRules, Settings
 from ..terminal import answer_json, note, table, whoever
 
 if TYPE_CHECKING:
+    from ..instruments import Instruments
     from ..registry.controls import Controls
     from ..registry.store import Registry
 
@@ -38,42 +40,69 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from ..registry.settings import in_force
     from ..registry.store import Registry
     from ..transports import open_log
+    from ..wire.stamps import ns_to_rfc3339
 
     if (args.action == "set") != bool(args.changes):
         raise UsageError("settings", f"settings {args.action} takes {'KEY=VALUE' if args.action == 'set' else 'no KEY=VALUE'}",
                          hint=f"for example: {EXAMPLE}")
+    comment = why(args.comment)
     registry = Registry(config.registry_path, config.trust_path)
     private = signing.load_private(config.keys_path / signing.PRIVATE) if args.action == "set" else None
     log = open_log(config.url, deployment=config.log.deployment)
     try:
         answer: dict[str, Any] = {}
+        when: dict[str, Any] | None = None
         if private is not None:
             def changed(controls: Controls) -> Settings:
                 return _changed(in_force(controls), args.changes, config)
 
-            k, copies = change(log, registry, private, changed, whoever(), args.comment)
+            k, copies = change(log, registry, private, changed, whoever(), comment)
             answer = {"k": k, "copies": {str(p): log.format(cursor) for p, cursor in copies.items()}}
             places = ", ".join(f"{p}: {cursor}" for p, cursor in answer["copies"].items())
             note(f"holds in deployment {config.log.deployment} from these places on (control record {k}): {places}" if copies
                  else f"control record {k} was overtaken by a later one, which holds instead")
         controls = read_controls(log, registry.public_key())
-        shown = msgspec.to_builtins(in_force(controls))
+        shown = _shown(in_force(controls), log.rules)
+        newest = controls.newest().get(Settings.slot)
+        if newest is not None:
+            at = log.control_stamps().get(newest.k)
+            when = {"k": newest.k, "by": newest.by, "at": None if at is None else ns_to_rfc3339(at), "comment": newest.comment}
         for doubt in _doubts(in_force(controls), controls, registry):
             note(doubt)
     finally:
         log.close()
     if args.json:
-        answer_json(answer | {"settings": shown})
+        answer_json(answer | {"settings": shown, "newest": when})
     else:
-        rows = [[f"{part}.{key}", str(value)] for part in ("policy", "weights") for key, value in shown.get(part, {}).items()]
-        rows += [["instruments", str(shown["instruments"])]] if shown.get("instruments") else []
-        table("", ("overruled", "value"), rows or [["nothing", "the bundle's own rules hold"]])
+        rows = [[f"{part}.{key}", str(value)] for part, keys in shown.items() for key, value in keys.items()]
+        title = "" if when is None else f"control record {when['k']}, by {when['by']}, {when['at'] or 'nobody knows when'}" + (
+            f": {when['comment']}" if when["comment"] else "")
+        table(title, ("overruled", "value"), rows or [["nothing", "the bundle's own rules hold"]])
     return 0
+
+
+def _shown(settings: Settings, base: Instruments) -> dict[str, dict[str, Any]]:
+    """What is overruled, by section. Of instruments only the rules that the log didn't begin with."""
+    from ..registry.history import overruled
+
+    shown: dict[str, dict[str, Any]] = {}
+    for key, value in overruled(settings).items():
+        section, _, name = key.partition(".")
+        shown.setdefault(section, {})[name] = value
+    if settings.instruments is not None:
+        first, now = base.to_dict(), settings.instruments
+        rules, ours = first["rules"], now.get("rules", {})
+        changed = {name: rule for name, rule in ours.items() if rules.get(name) != rule}
+        changed |= dict.fromkeys((name for name in rules if name not in ours), "no such rule any more")
+        if now.get("closed", False) != first["closed"]:
+            changed["closed"] = now.get("closed", False)
+        shown[INSTRUMENTS] = changed or {"order": "the same rules in another order" if list(ours) != list(rules) else "as before"}
+    return shown
 
 
 def _doubts(settings: Settings, controls: Controls, registry: Registry) -> Iterator[str]:
     """What may not be meant, in words."""
-    newest = controls.newest().get(Activate.verb)
+    newest = controls.newest().get(Activate.slot)
     if newest is None or not isinstance(newest.body, Activate):
         return
     version = newest.body.version

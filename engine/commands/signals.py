@@ -75,13 +75,9 @@ def _published(log: Log, after: dict[int, Position], stop: Callable[[], bool], f
 
 def _position(text: str | None) -> Position:
     from ..types import LAST_ORDINAL, NOWHERE, Position
+    from ..wire.refusals import cursor
 
-    if text is None:
-        return NOWHERE
-    major, _, minor = text.rpartition("-")
-    if not (minor.isdigit() and (major.isdigit() or not major)):
-        raise UsageError("position", f"{text!r} is no cursor", hint="1700000000000-0 on Redis, a number elsewhere")
-    return Position((int(major or 0), int(minor)), LAST_ORDINAL)
+    return NOWHERE if text is None else Position(cursor(text), LAST_ORDINAL)
 
 
 def _show(signals: Iterator[Signal], follow: bool) -> None:

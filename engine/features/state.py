@@ -11,6 +11,7 @@ from ..config import TIMEFRAMES
 from ..state import SymbolRows
 from ..types import F32, F64, I64, TickBatch
 from . import kernel
+from .families import quote, time_features
 from .families.calendar import tables
 from .own import Own
 from .spec import MID, QUOTES, Column
@@ -105,3 +106,8 @@ class TimeFeatureState:
         )
         nothing = np.full(n, np.nan)
         return Rows(out, nothing, nothing, np.zeros(n, np.int64))
+
+
+def bars_missing(row: I64) -> int:
+    """How many minute bars must still close before a symbol's windows are full; row: its words, the quote's first."""
+    return max(time_features.READY - int(row[quote.BARS]), 0)

@@ -55,7 +55,7 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     records: int
     """Of the partition's log, up to the cursor."""
     followed: dict[str, int]
-    """The highest k followed, by verb."""
+    """The highest k followed, by slot."""
     bundle: tuple[str, str]
     """Version and digest of its manifest, empty before the first activation."""
     before: tuple[str, str]
@@ -64,6 +64,8 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     """Whether the bundle has decided anything in this partition."""
     settings: Settings
     symbols: list[Symbol]
+    paused: list[str] = []
+    """Symbols and patterns."""
     seal: str = ""
     """sha256 of all the others: blobs are named by their digests, so with it every bit of a checkpoint is vouched for."""
 
@@ -106,15 +108,15 @@ def oldest_cursor(manifests: list[bytes]) -> Cursor:
         return START
 
 
-def oldest_k(log: Log, verb: str, newest: int = KEPT) -> int:
-    """The lowest k of a verb that one of the log's checkpoints had followed, `newest` of each partition looked at.
+def oldest_k(log: Log, slot: str, newest: int = KEPT) -> int:
+    """The lowest k of a slot that one of the log's checkpoints had followed, `newest` of each partition looked at.
 
     0 if a partition has none, or one can't be read.
     """
     manifests = [log.checkpoints(partition)[:newest] for partition in range(log.partitions)]
     try:
         return min(
-            min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(verb, 0) for m in kept), default=0) for kept in manifests
+            min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(slot, 0) for m in kept), default=0) for kept in manifests
         )
     except UNREADABLE:
         return 0
@@ -171,6 +173,7 @@ class Checkpoints:
             (last.cursor, last.ordinal), image.records, image.followed, image.bundle, image.before,
             image.proven, image.settings,
             [Symbol(instrument, names[sid], part.policy.rows.snapshot(sid)) for sid, instrument in enumerate(image.instruments)],
+            list(image.paused),
         )
         return sealed(manifest)
 

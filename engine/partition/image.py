@@ -18,7 +18,7 @@ class Image(NamedTuple):
     changed: dict[int, bytes]
     """Event time, features and moments of each symbol that moved since the last image, by its number."""
     followed: dict[str, int]
-    """The highest k followed, by verb."""
+    """The highest k followed, by slot."""
     bundle: tuple[str, str]
     """Version and digest of the active bundle, empty before the first activation."""
     before: tuple[str, str]
@@ -26,3 +26,5 @@ class Image(NamedTuple):
     proven: bool
     """Whether the active bundle has decided anything here."""
     settings: Settings
+    paused: tuple[str, ...] = ()
+    """Symbols and patterns."""

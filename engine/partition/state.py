@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputRefused, ModelRefused, TransportUnreachable
 from ..eventtime import VERDICTS, EventTime
@@ -17,9 +18,10 @@ from ..features.moments import MomentPicker
 from ..instruments import Instruments, SymbolTable
 from ..registry.bundle import Bundle, check_instruments
 from ..registry.follow import Change
-from ..registry.rollout import Activate, Control, Settings
+from ..registry.pausing import is_paused
+from ..registry.rollout import Activate, Control, Pause, Resume, Settings
 from ..registry.settings import counted, overlay
-from ..types import I64, LAST_ORDINAL, NOWHERE, START, Code, Cursor, Entry, Position, Refused, TickBatch
+from ..types import I64, LAST_ORDINAL, NOWHERE, START, Code, Cursor, Entry, Position, Reason, Refused, TickBatch
 from ..wire import journal
 from ..wire import ticks as wire
 from ..wire.records import Decisions, Place
@@ -63,12 +65,16 @@ class Partition:
         self.moments = MomentPicker()
         self.policy = PolicyState()
         self.followed: dict[str, int] = {}
-        """The highest k followed, by verb."""
+        """The highest k followed, by slot."""
         self.active: Bundle | None = None
         """The bundle of the last `activate` met, as it was trained."""
         self.settings = Settings()
         self.bundle: Bundle | None = None
         """The active bundle under the settings: what batches are answered by."""
+        self.paused: tuple[str, ...] = ()
+        """Symbols and patterns that an operator paused: asked as ever, and named no side."""
+        self._is_paused = np.zeros(0, np.bool_)
+        """By symbol, as far as looked at."""
         self.upto: Cursor = START
         self.records = 0
         """Records of the partition's log up to `upto`."""
@@ -177,9 +183,34 @@ class Partition:
         index, horizon, width = self.moments.pick(ticks, rows.spread, rows.sigma, moments)
         if not index.size:
             return None
+        status = self._status(ticks.sid, rows.status)
         if index.size == len(ticks):
-            return Asked(ticks, rows.matrix, rows.spread, rows.status, horizon, width)
-        return Asked(ticks[index], rows.matrix[index], rows.spread[index], rows.status[index], horizon, width)
+            return Asked(ticks, rows.matrix, rows.spread, status, horizon, width)
+        return Asked(ticks[index], rows.matrix[index], rows.spread[index], status[index], horizon, width)
+
+    def _status(self, sid: I64, status: I64) -> I64:
+        """Per tick why no side may be named; what is paused is that before it is anything else."""
+        if not self.paused:
+            return status
+        return np.where(self.paused_symbols()[sid], int(Reason.PAUSED), status)
+
+    def paused_symbols(self) -> NDArray[np.bool_]:
+        """By symbol number whether it is paused."""
+        new = self.symbols.instruments[self._is_paused.size:]
+        if new:
+            looked = [is_paused(instrument.symbol, self.paused) for instrument in new]
+            self._is_paused = np.concatenate([self._is_paused, np.array(looked, np.bool_)])
+        return self._is_paused
+
+    @property
+    def known_paused(self) -> int:
+        """How many of the symbols seen so far are paused; may be asked from another thread."""
+        return sum(is_paused(instrument.symbol, self.paused) for instrument in list(self.symbols.instruments))
+
+    def pause(self, symbols: Sequence[str]) -> None:
+        """These symbols and patterns are paused from here on, and no other."""
+        self.paused = tuple(symbols)
+        self._is_paused = np.zeros(0, np.bool_)
 
     def add(
         self, ticks: TickBatch, asked: Asked | None, refused: list[Refused], entries: list[Entry], received: tuple[int, int]
@@ -287,7 +318,7 @@ class Partition:
         bundle = (self.active.version, self.active.digest) if self.active else ("", "")
         return Image(
             self.upto, self.records, list(self.symbols.instruments), changed, dict(self.followed), bundle,
-            self.before, self.proven, self.settings,
+            self.before, self.proven, self.settings, self.paused,
         )
 
     def snapshot(self, sid: int) -> bytes:
@@ -315,7 +346,7 @@ class Partition:
         because settings came between its `prepare` and its `activate`: it is void for everybody, now and in a replay.
         """
         body = change.control.body
-        self.followed[body.verb] = change.control.k
+        self.followed[body.slot] = change.control.k
         self.moved = True
         if isinstance(body, Activate) and change.bundle:
             try:
@@ -326,6 +357,8 @@ class Partition:
             self.active, self.proven = change.bundle, False
         elif isinstance(body, Settings):
             self._settle(body)
+        elif isinstance(body, Pause | Resume):
+            self.pause(body.symbols)
         self.bundle = overlay(self.active, self.settings) if self.active else None
 
     def is_void(self, cursor: Cursor) -> bool:
@@ -339,13 +372,13 @@ class Partition:
 
     def void(self, cursor: Cursor, control: Control) -> None:
         """Pass over a control record."""
-        self.followed[control.verb] = control.k
+        self.followed[control.slot] = control.k
         self.moved = True
         self._note(Position(cursor, 0), partial(journal.Void, control.k, "following it ended every engine that tried"))
 
     def revert(self, at: Position, before: Bundle | None) -> None:
         """From here on the bundle before the active one answers: this one ended every engine that asked it."""
-        self._note(at, partial(journal.Void, self.followed[Activate.verb], "asking it ended every engine that tried"))
+        self._note(at, partial(journal.Void, self.followed[Activate.slot], "asking it ended every engine that tried"))
         self.active, self.before, self.proven = before, ("", ""), True
         self.bundle = overlay(self.active, self.settings) if self.active else None
 

@@ -83,6 +83,7 @@ def _put_back(part: Partition, restored: Restored, load: Callable[[str, str], Bu
         part.policy.rows.restore(sid, symbol.policy)
     part.upto, part.records, part.followed = manifest.cursor, manifest.records, manifest.followed
     part.before, part.proven = manifest.before, manifest.proven
+    part.pause(manifest.paused)
     if manifest.bundle[0]:
         part.active = load(*manifest.bundle)
         part.bundle = overlay(part.active, part.settings)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from .. import clock
 from ..config import MAIN
-from ..errors import ModelRefused, TocsinError
+from ..errors import ModelRefused, TocsinError, UsageError
 from ..features import FeatureSet
 from ..manifest import Manifest
 from ..transports.base import Log
@@ -20,6 +20,7 @@ from .append import Decide, append, change
 from .bundle import check_instruments, difference
 from .controls import Controls, read_controls
 from .follow import load_for_engine
+from .history import before_present
 from .liveness import Beats
 from .rollout import Activate, Prepare
 from .settings import counted_now
@@ -65,6 +66,7 @@ def answer_name(deployment: str, k: int | None = None, engine: str = "") -> str:
 def activate(
     log: Log, registry: Registry, private: Ed25519PrivateKey, version: str, by: str, comment: str = "",
     tell: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S, features: FeatureSet | None = None,
+    over: int | None = None,
 ) -> Activation:
     """Have the engines of the log's deployment answer with a version (or alias); on `main` the alias champion follows.
 
@@ -72,11 +74,12 @@ def activate(
     lives, that is done here. Ends with the newest control records of the deployment in every partition, whoever wrote
     them. Safe to repeat when it raised.
 
-    tell: hears in words what is waited for. features: of the deployment's engines.
+    tell: hears in words what is waited for. features: of the deployment's engines. over: the newest activation that this is
+    decided on; nothing is activated over a newer one.
     Raises ModelRefused as `load_for_engine` does, `instruments_differ` (it
     counts prices otherwise than the log does now) and `engine_refused` (an engine can't answer with it), TocsinError
     `engine_silent` (one that lives didn't answer in time): nothing is activated then. Raises UsageError `key_pair`
-    (engines that trust the registry's key would refuse the record), TransportUnreachable.
+    (engines that trust the registry's key would refuse the record), `overtaken`, TransportUnreachable.
     """
     registry.check_pair(private)
     controls = read_controls(log, registry.public_key())
@@ -86,6 +89,7 @@ def activate(
     def if_it_fits(body: Prepare | Activate) -> Decide:
         """The bundle may have been removed, and settings changed, since it was last looked at."""
         def decide(seen: Controls) -> Prepare | Activate:
+            _check_over(seen, over)
             manifest = registry.read(version).manifest
             check_instruments(manifest, counted_now(log, seen))
             _check_features(manifest, registry, seen)
@@ -103,14 +107,45 @@ def activate(
         tell("no engine of this deployment is alive: activated at once")
     k, copies = change(log, registry, private, if_it_fits(Activate(version, digest)), by, comment)
     controls.refresh()
-    if log.deployment == MAIN and controls.newest()[Activate.verb].k == k:     # paper must not move it for live
+    if log.deployment == MAIN and controls.newest()[Activate.slot].k == k:     # paper must not move it for live
         registry.set_alias(CHAMPION, version)
     return Activation(k, version, copies, staged_by)
 
 
+def rollback(
+    log: Log, registry: Registry, private: Ed25519PrivateKey, by: str, comment: str = "",
+    tell: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S, features: FeatureSet | None = None,
+) -> Activation:
+    """Have the bundle answer that did before the present one, as `activate` does.
+
+    Raises as `activate`, and ModelRefused `no_rollback`, `rollback_gone`, `other_bundle`.
+    """
+    newest, target = before_present(read_controls(log, registry.public_key()))
+    if target.version not in registry.versions():
+        raise ModelRefused(
+            "rollback_gone", f"bundle {target.version}, which answered before, is gone from {registry.folder}",
+            hint="[registry] keep says how many stay; models list names those there are, models activate V takes one",
+        )
+    if registry.read(target.version).digest != target.manifest:
+        raise ModelRefused(
+            "other_bundle", f"bundle {target.version} of {registry.folder} isn't the one that answered before",
+            hint="point `[registry] path` at the registry it was activated from",
+        )
+    return activate(log, registry, private, target.version, by, comment, tell, patience_s, features, over=newest.k)
+
+
+def _check_over(seen: Controls, over: int | None) -> None:
+    newest = seen.newest().get(Activate.slot)
+    if over is not None and newest is not None and newest.k != over and isinstance(newest.body, Activate):
+        raise UsageError(
+            "overtaken", f"bundle {newest.body.version} was activated meanwhile (control record {newest.k}, by {newest.by})",
+            hint="tocsin models history says what happened; if it is to be taken back as well, say so again",
+        )
+
+
 def _check_features(manifest: Manifest, registry: Registry, seen: Controls) -> None:
     """A deployment's states are of one set of features, and so are all its bundles. Raises ModelRefused `features_differ`."""
-    newest = seen.newest().get(Activate.verb)
+    newest = seen.newest().get(Activate.slot)
     if newest is None or not isinstance(newest.body, Activate):
         return
     try:

@@ -47,7 +47,7 @@ def append(log: Log, controls: Controls, private: Ed25519PrivateKey, decide: Dec
 
 
 def complete(log: Log, controls: Controls) -> dict[int, dict[int, Cursor]]:
-    """Copy the deployment's newest record of each verb into every partition; the cursors by k and partition.
+    """Copy the deployment's newest record of each slot into every partition; the cursors by k and partition.
 
     In the order of k, and whoever wrote them: their writer may have died before its copies. Copies are idempotent, so
     nothing is read first; what was written meanwhile is copied too.

@@ -48,18 +48,18 @@ class Controls:
         return [control for control in self._holding if control.k > after]
 
     def newest(self) -> dict[str, rollout.Control]:
-        """By verb the record of the highest k, as of the last refresh."""
-        return {control.verb: control for control in self._holding}
+        """By slot the record of the highest k, as of the last refresh."""
+        return {control.slot: control for control in self._holding}
 
     def due(self) -> list[rollout.Control]:
         """The records that must stand in every partition, in the order of k.
 
-        The newest of each verb, and the settings that the newest activation was decided on.
+        The newest of each slot, and the settings that the newest activation was decided on.
         """
-        newest = {control.verb: control.k for control in self._holding}
-        activation = newest.get(rollout.Activate.verb, 0)
-        settings = [control.k for control in self._holding if control.verb == rollout.Settings.verb]
-        wanted = {newest[verb] for verb in rollout.COPIED if verb in newest}
+        newest = {control.slot: control.k for control in self._holding}
+        activation = newest.get(rollout.Activate.slot, 0)
+        settings = [control.k for control in self._holding if control.slot == rollout.Settings.slot]
+        wanted = {newest[slot] for slot in rollout.COPIED if slot in newest}
         wanted.update([k for k in settings if k < activation][-1:])
         return [control for control in self._holding if control.k in wanted]
 

@@ -11,7 +11,7 @@ from ..features import FeatureSet
 from ..types import Entry
 from .bundle import Bundle, check_features, load_bundle
 from .controls import Controls
-from .rollout import Activate, Control
+from .rollout import Activate, Control, Pause, Resume
 from .staging import Staging
 from .store import Registry
 
@@ -26,6 +26,17 @@ class Change(NamedTuple):
     def version(self) -> str | None:
         """The bundle that answers from here on; None if that stays as it was."""
         return self.bundle.version if self.bundle else None
+
+    @property
+    def words(self) -> str:
+        """What holds after it."""
+        match self.control.body:
+            case Activate(version=version):
+                return f"bundle {version} answers"
+            case Pause(symbols=symbols) | Resume(symbols=symbols):
+                return f"paused: {', '.join(symbols) or 'nothing'}"
+            case _:
+                return "other settings"
 
 
 class Following(Protocol):

@@ -3,7 +3,8 @@
 A change is one record, appended once to `models`; its place there is k. The same bytes are then copied into every
 tick partition, so that each partition has a position from which the change holds. Copies may be repeated, may be
 missing for a while, may be forged: `check` says which of them an owner follows. In a partition the highest k of each
-verb counts. `prepare` is never copied: it asks the engines to make a bundle ready for the `activate` that may come.
+*slot* counts: a slot is one verb, or verbs that undo each other (`pause` and `resume`), so that a late copy of the one never
+overrules the other. `prepare` is never copied: it asks the engines to make a bundle ready for the `activate` that may come.
 
 The signature covers everything but k, which only the append decides; the nonce stands in for it: a record that was
 signed once counts once, at the first k that holds it. It also covers the log's identity and the deployment, so that
@@ -42,6 +43,7 @@ class Activate(Struct, frozen=True, forbid_unknown_fields=True):
     """From here on this bundle answers: its version, and the sha256 of its manifest.json."""
 
     verb: ClassVar[str] = "activate"
+    slot: ClassVar[str] = "activate"
 
     version: str
     manifest: Sha256
@@ -51,6 +53,7 @@ class Prepare(Struct, frozen=True, forbid_unknown_fields=True):
     """Have this bundle ready: it may be activated soon."""
 
     verb: ClassVar[str] = "prepare"
+    slot: ClassVar[str] = "prepare"
 
     version: str
     manifest: Sha256
@@ -74,19 +77,39 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """
 
     verb: ClassVar[str] = "settings"
+    slot: ClassVar[str] = "settings"
 
     policy: PolicyRules = PolicyRules()
     weights: dict[str, Annotated[float, Meta(ge=0)]] = {}
     instruments: dict[str, Any] | None = None
 
 
-Body: TypeAlias = Activate | Prepare | Settings
-"""The union of all verbs' bodies; each names its verb."""
+class Pause(Struct, frozen=True, forbid_unknown_fields=True):
+    """From here on these symbols, or shell patterns of symbols, are named no side. Whole: all that is paused from here on, so
+    that a record missed on the way is harmless."""
 
-_BODIES: dict[str, type[Body]] = {body.verb: body for body in (Activate, Prepare, Settings)}
+    verb: ClassVar[str] = "pause"
+    slot: ClassVar[str] = "pause"
 
-COPIED = (Activate.verb, Settings.verb)
-"""The verbs whose records are copied into every tick partition."""
+    symbols: list[str]
+
+
+class Resume(Struct, frozen=True, forbid_unknown_fields=True):
+    """As `Pause`: what stays paused from here on."""
+
+    verb: ClassVar[str] = "resume"
+    slot: ClassVar[str] = Pause.slot
+
+    symbols: list[str]
+
+
+Body: TypeAlias = Activate | Prepare | Settings | Pause | Resume
+"""The union of all verbs' bodies; each names its verb and its slot."""
+
+_BODIES: dict[str, type[Body]] = {body.verb: body for body in (Activate, Prepare, Settings, Pause, Resume)}
+
+COPIED = (Activate.slot, Settings.slot, Pause.slot)
+"""The slots whose records are copied into every tick partition."""
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +123,11 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
     comment: str
     nonce: Nonce
     signature: bytes
+
+    @property
+    def slot(self) -> str:
+        """Among the records of one slot the highest k counts."""
+        return self.body.slot
 
 
 class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,7 +191,7 @@ def check(
     """What a copy in a partition means: a Control to follow from this position on, or None.
 
     models: read after the copy was (a record is in `models` before its first copy).
-    followed: the highest k followed in this partition, by verb. None: nothing to do, since the copy is another
+    followed: the highest k followed in this partition, by slot. None: nothing to do, since the copy is another
     deployment's, of a verb that isn't copied, or repeats what was followed or overtaken.
 
     Raises InputRefused for a copy that doesn't hold and must change nothing: `control_malformed`; `control_unknown`
@@ -175,7 +203,8 @@ def check(
     if envelope.deployment != deployment:
         return None
     _authenticate(copy, envelope, models, identity, verify)        # also what repeats: a forgery must not pass as one
-    if envelope.verb == Prepare.verb or envelope.k <= followed.get(envelope.verb, 0):
+    body = _BODIES.get(envelope.verb)
+    if body is Prepare or (body and envelope.k <= followed.get(body.slot, 0)):
         return None
     return _read(envelope)
 

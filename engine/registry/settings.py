@@ -9,6 +9,7 @@ from msgspec.structs import asdict, replace
 
 from ..errors import UsageError
 from ..instruments import Instruments
+from ..manifest import Policy
 from ..transports.base import Log
 from .bundle import Bundle
 from .controls import Controls
@@ -17,13 +18,17 @@ from .rollout import Settings
 
 def overlay(bundle: Bundle, settings: Settings) -> Bundle:
     """The bundle as it answers under these settings. Pure."""
-    overruled = {name: value for name, value in asdict(settings.policy).items() if value is not None}
-    if not overruled and not settings.weights:
+    policy = ruled(bundle.manifest.policy, settings)
+    if policy == bundle.manifest.policy and not settings.weights:
         return bundle
     return bundle._replace(
-        manifest=replace(bundle.manifest, policy=replace(bundle.manifest.policy, **overruled)),
-        ensemble=bundle.ensemble.weighted(settings.weights),
+        manifest=replace(bundle.manifest, policy=policy), ensemble=bundle.ensemble.weighted(settings.weights),
     )
+
+
+def ruled(policy: Policy, settings: Settings) -> Policy:
+    """A bundle's policy as it is under these settings."""
+    return replace(policy, **{name: value for name, value in asdict(settings.policy).items() if value is not None})
 
 
 def counted(settings: Settings, base: Instruments) -> Instruments:
@@ -33,7 +38,7 @@ def counted(settings: Settings, base: Instruments) -> Instruments:
 
 def in_force(controls: Controls) -> Settings:
     """The newest settings of the log, empty ones if none were ever published."""
-    newest = controls.newest().get(Settings.verb)
+    newest = controls.newest().get(Settings.slot)
     return newest.body if newest and isinstance(newest.body, Settings) else Settings()
 
 

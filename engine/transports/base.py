@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ..instruments import Instruments
-from ..types import Cursor, Entry, Kind, Position
+from ..types import START, Cursor, Entry, Kind, Position
 
 
 class Topic(StrEnum):
@@ -115,6 +115,10 @@ class Log(ABC):
     @abstractmethod
     def append_control(self, k: int, payload: bytes) -> bool:
         """Store a record at exactly k, which must be the next free one. False: somebody else took k first."""
+
+    def control_stamps(self) -> dict[int, int]:
+        """By k when the log stored a record of `models`, ns UTC; empty where this transport keeps no stamps."""
+        return {}
 
     # ---- the board: what processes say of themselves, seen by every process and every deployment of the log
 
@@ -237,6 +241,14 @@ class Log(ABC):
 
         Waits, and leaves partitions out, as `read` does for ticks.
         """
+
+    @abstractmethod
+    def backwards(self, partition: int, topic: Topic, before: Position | None, count: int) -> list[tuple[Position, bytes]]:
+        """Up to `count` records of one partition's topic below a position (None: from the newest on), newest first."""
+
+    def since(self, stamp: int) -> Cursor:
+        """Every tick record stored at or after a stamp (ns UTC) stands after it; START where the log keeps no stamps."""
+        return START
 
     @abstractmethod
     def checkpoints(self, partition: int) -> list[bytes]:

@@ -328,6 +328,12 @@ class MemoryLog(Log):
         with log.changed:
             return log.changed.wait_for(at_hand, block_ms / 1000) if after else {}
 
+    def backwards(self, partition: int, topic: Topic, before: Position | None, count: int) -> list[tuple[Position, bytes]]:
+        with self._log.changed:
+            records = self._owned[partition].topics[topic]
+            end = len(records) if before is None else bisect_left(records, before, key=_place)
+            return records[max(end - count, 0):end][::-1]
+
     def checkpoints(self, partition: int) -> list[bytes]:
         with self._log.changed:
             return list(self._owned[partition].checkpoints)

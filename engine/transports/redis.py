@@ -193,7 +193,10 @@ return ids
 _APPEND_CONTROL = """
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 local free, k = string.match(newest[1], '%d+') + 1, tonumber(ARGV[1])
-if k == free then redis.call('XADD', KEYS[1], k .. '-0', 'c', ARGV[2]) end
+if k == free then
+  local now = redis.call('TIME')
+  redis.call('XADD', KEYS[1], k .. '-0', 'c', ARGV[2], 'us', now[1] .. string.format('%06d', now[2]))
+end
 return free
 """
 
@@ -320,6 +323,10 @@ class RedisLog(Log):
             raise self._replaced()
         answer = self._ask("XRANGE", self._models, b"%d-0" % (max(after, 1) + 1), "+")
         return [(_cursor(ident)[0], fields[1]) for ident, fields in answer]
+
+    def control_stamps(self) -> dict[int, int]:
+        answer = self._ask("XRANGE", self._models, b"2-0", "+")
+        return {_cursor(ident)[0]: int(fields[3]) * 1000 for ident, fields in answer if len(fields) > 3}
 
     def append_control(self, k: int, payload: bytes) -> bool:
         free = self._ask("EVAL", _APPEND_CONTROL, 1, self._models, k, payload)
@@ -496,6 +503,14 @@ class RedisLog(Log):
         idents = [b"0-0" if position == NOWHERE else _id(position) for position in after.values()]
         answer = _xread(self._ask, of, idents, count, block_ms)
         return {of[key]: [(_position(ident), fields[1]) for ident, fields in records] for key, records in answer}
+
+    def backwards(self, partition: int, topic: Topic, before: Position | None, count: int) -> list[tuple[Position, bytes]]:
+        upto = "+" if before is None else b"(" + _id(before)
+        records = self._ask("XREVRANGE", self._topics[topic][partition], upto, "-", "COUNT", count)
+        return [(_position(ident), fields[1]) for ident, fields in records]
+
+    def since(self, stamp: int) -> Cursor:
+        return (max(stamp // 1_000_000 - 1, 0), 2**32)
 
     def checkpoints(self, partition: int) -> list[bytes]:
         return list(self._ask("LRANGE", self._checkpoints[partition], 0, KEPT - 1))

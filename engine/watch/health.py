@@ -40,6 +40,10 @@ class Work(NamedTuple):
     """Age of what is to be read next, 0 where nothing is; None where nobody knows."""
     held_by: str | None = None
     """Takes more than its share of the log's room and can't be trimmed: who still needs what should go."""
+    paused: tuple[str, ...] = ()
+    """Symbols and patterns that an operator paused: no failing, but to be seen."""
+    paused_symbols: int = 0
+    """Of those known in the partition, how many that makes."""
 
 
 class Facts(NamedTuple):
@@ -112,7 +116,8 @@ def readiness(facts: Facts, now: int) -> Verdict:
 def _told(work: Work) -> dict[str, Any]:
     return {
         "bundle": work.bundle, "k": work.k, "lag_records": work.lag_records,
-        "lag_seconds": None if work.lag_s is None else round(work.lag_s, 3),
+        "lag_seconds": None if work.lag_s is None else round(work.lag_s, 3), "paused": list(work.paused),
+        "paused_symbols": work.paused_symbols,
     }
 
 

@@ -81,6 +81,8 @@ def _partitions(status: Status) -> Iterator[Metric]:
                    (((number,), seen.swaps[int(number)]) for number, _ in work))
     yield _gauge("paused", "1 where the partition waits for a bundle.", by,
                  (((number,), one.waits_for is not None) for number, one in work))
+    yield _gauge("paused_symbols", "Symbols whose decisions are neutral because an operator paused them.", by,
+                 (((number,), one.paused_symbols) for number, one in work))
     yield _gauge("lag_records", "Records in the log that aren't done with, as of the last second.", by,
                  (((number,), one.lag_records) for number, one in work if one.lag_records is not None))
     yield _gauge("lag_ticks", "The same in ticks, at the number of ticks per record seen so far.", by,

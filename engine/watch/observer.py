@@ -197,14 +197,12 @@ class Observer:
 
         return acknowledged
 
-    def followed(self, partition: int, cursor: Cursor, k: int, version: str | None) -> None:
-        """A control record holds from here on; version: the bundle it names, None if it names none."""
-        if version is None:
-            self._tell(f"partition {partition}: other settings from {self._name(cursor)} on (k {k})")
-            return
-        self.swaps[partition] += 1
-        self.activations.append({"bundle": version, "partition": partition, "cursor": cursor, "k": k})
-        self._tell(f"partition {partition}: bundle {version} answers from {self._name(cursor)} on (k {k})")
+    def followed(self, partition: int, cursor: Cursor, k: int, words: str, version: str | None) -> None:
+        """A control record holds from here on; words: what it changes; version: the bundle it names, None if it names none."""
+        if version is not None:
+            self.swaps[partition] += 1
+            self.activations.append({"bundle": version, "partition": partition, "cursor": cursor, "k": k})
+        self._tell(f"partition {partition}: {words} from {self._name(cursor)} on (k {k})")
 
     def control_refused(self, partition: int, error: InputRefused) -> None:
         self.rejected[Code.CONTROL.value] += 1

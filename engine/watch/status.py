@@ -80,6 +80,7 @@ class Status:
             number, part.bundle.version if part.bundle else None, part.followed.get(_ACTIVATE, 0),
             msgspec.json.decode(entry.payload, type=_Named).body.version if entry else None,
             behind, None if behind is None else behind * self.seen.ticks_per_record(), lag_s, self.keeper.over.get(number),
+            part.paused, part.known_paused,
         )
 
 

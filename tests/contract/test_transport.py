@@ -614,7 +614,28 @@ def test_published_comes_in_pages(log: Log) -> None:
             assert len(page) <= count
             pages += page
             after = page[-1][0]
-        assert pages == [(r.position, r.payload) for r in step if r.topic is topic]
+        whole = [(r.position, r.payload) for r in step if r.topic is topic]
+        assert pages == whole
+        back: list[tuple[Position, bytes]] = []
+        while page := log.backwards(0, topic, back[-1][0] if back else None, count):
+            assert len(page) <= count
+            back += page
+        assert back == whole[::-1]
+
+
+def test_a_stamp_says_where_to_read_on_and_when_a_change_was_decided(log: Log) -> None:
+    """Where the transport keeps stamps; else one reads from the start, and nobody knows when."""
+    before = time.time_ns() - 1_000_000
+    log.append_control(2, b"a")
+    cursors = log.append(0, [b"1", b"2"])
+    assert log.since(before) < cursors[0]
+    stamps = log.control_stamps()
+    assert stamps.keys() <= {2}
+    entry = log.entry(0, cursors[1])
+    assert entry
+    if entry.appended:
+        assert before <= stamps[2] <= time.time_ns() + 1_000_000
+        assert log.since(entry.appended + 1_000_000) >= cursors[1]
 
 
 def test_a_wait_for_signals_ends_when_one_comes_or_time_is_over(door: Door) -> None:

@@ -461,7 +461,9 @@ def test_ticks_before_the_settings_copy_are_counted_as_the_engine_did(log: Log, 
     log.append(1, [fine % ts for ts in range(1000, 1100)])
     epoch = log.claim(1, "engine", log.ownership(1))
     assert epoch
-    kept = CheckpointManifest(3, log.identity, "", epoch, cursors[500], "", NOWHERE, 501, {}, ("", ""), Settings(), [])
+    kept = CheckpointManifest(
+        4, log.identity, "", epoch, cursors[500], "", NOWHERE, 501, {}, ("", ""), ("", ""), False, Settings(), []
+    )
     log.publish(1, epoch, [], msgspec.msgpack.encode(kept))
     log.settle()
     assert log.trim(1, epoch, cursors[500], 10**6).ticks

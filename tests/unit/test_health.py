@@ -40,8 +40,18 @@ def test_a_dead_loop_is_said_before_all_else() -> None:
 
 
 def test_ready() -> None:
-    told = {"bundle": "7", "k": 3, "lag_records": 0, "lag_seconds": 0.0}
+    told = {"bundle": "7", "k": 3, "lag_records": 0, "lag_seconds": 0.0, "paused": [], "paused_symbols": 0}
     assert readiness(Facts(LIVES, (ANSWERS,), 0.5), NOW) == (True, "ready", {"warm_share": 0.5, "partitions": {0: told}})
+
+
+def test_who_is_paused_is_ready_and_says_so() -> None:
+    """Nothing is to be mended, and nobody is to be started anew."""
+    paused = ANSWERS._replace(paused=("*JPY",), paused_symbols=2)
+    verdict = readiness(Facts(LIVES, (paused,), 0.5), NOW)
+    assert verdict[:2] == (True, "ready")
+    assert {key: verdict.details["partitions"][0][key] for key in ("paused", "paused_symbols")} == {
+        "paused": ["*JPY"], "paused_symbols": 2,
+    }
 
 
 @pytest.mark.parametrize(("change", "reason"), [

@@ -141,8 +141,8 @@ def test_what_waits_in_a_batch_is_queued(scene: Scene) -> None:
 def test_who_owns_what_and_which_bundle_answers(scene: Scene) -> None:
     scene.parts[1].bundle = speaking_bundle("tick", "7")
     scene.parts[1].followed = {"activate": 5, "settings": 9}
-    scene.seen.followed(1, (0, 4), 5, "7")
-    scene.seen.followed(1, (0, 5), 9, None)
+    scene.seen.followed(1, (0, 4), 5, "bundle 7 answers", "7")
+    scene.seen.followed(1, (0, 5), 9, "other settings", None)
     found = scene.scrape()
     assert [found["tocsin_partition_owned", (str(number),)] for number in range(4)] == [0, 1, 0, 1]
     assert {labels for (name, labels) in found if name == "tocsin_bundle_info"} == {("5", "1", "7")}     # k, partition, version

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from .batch import MicroBatch, Noted
 from .checkpoint import Checkpoints
 from .state import Partition
 
+_position = attrgetter("position")
 STEP_BYTES = 4 * 2**20
 """Of records in one step, unless one alone is larger: a few large rejects, so that no write is beyond a server's limits."""
 
@@ -41,7 +43,7 @@ def steps(
     A step is encoded when it is asked for, so that the log writes one while the next is made.
     """
     beside: list[Refused | Noted] = [*batch.refused, *batch.notes]
-    others = deque(sorted(beside, key=lambda item: item.position))
+    others = deque(sorted(beside, key=_position))
     decided = now_ns()
     pieces = _pieces(decisions)
     for number, piece in enumerate(pieces, 1):
@@ -50,7 +52,7 @@ def steps(
         records = _signals(batch, piece, part.number, log, decided, now_ns)
         due = _others(others, upto, batch, part.number, log)
         if due:
-            records = sorted(records + due, key=lambda record: record.position)
+            records = sorted(records + due, key=_position)
         cuts = _cuts(records)
         for at, end in pairwise(cuts):
             step = records[at:end]

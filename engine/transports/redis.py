@@ -2,10 +2,10 @@
 
 Keys of a partition, all under one hash tag: streams `ticks.{p}`, `signals.<deployment>.{p}`, `rejects.<deployment>.{p}`,
 `journal.<deployment>.{p}`, `epochs.<deployment>.{p}`, hashes `owner.<deployment>.{p}`, `blobs.<deployment>.{p}`, list
-`checkpoints.<deployment>.{p}`, numbers `trimmed.{p}` of tick records forgotten and `quota.{p}` of bytes. One stream `models`, whose record 1-0 says
-what the log is and whose record k-0 is control record k; one hash `board`. A tick's cursor is its id; what is published
-about it has the id `ms-(seq·2³²+ordinal)`, so that a position is an id and Redis itself refuses repeats. Ids have 64
-bits: never a number in Lua, whose numbers have 53.
+`checkpoints.<deployment>.{p}`, numbers `trimmed.{p}` of tick records forgotten and `quota.{p}` of bytes. One stream
+`models`, whose record 1-0 says what the log is and whose record k-0 is control record k; one hash `board`. A tick's cursor
+is its id; what is published about it has the id `ms-(seq·2³²+ordinal)`, so that a position is an id and Redis itself
+refuses repeats. Ids have 64 bits: never a number in Lua, whose numbers have 53.
 
 A write whose outcome is unknown (a time-out, a lost connection) is never sent again. Scripts are sent whole (EVAL):
 measured no slower than by digest, and then a server that has forgotten its scripts needn't be noticed.

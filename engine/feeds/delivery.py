@@ -47,7 +47,7 @@ class Delivered(NamedTuple):
     spooled: int
     """They wait on disk."""
     held_s: float
-    """How long the log took none."""
+    """How long ticks had to wait for it."""
 
 
 class Delivery:
@@ -100,12 +100,14 @@ class Delivery:
                 self._spill(self._spool, partition, payloads)
                 return
             self._wait()
+        self._go_on()                              # not before all that waited is in the log: one partition may have room
         self._sent += sum(map(_ticks, payloads))
 
     def finish(self) -> None:
         """Wait until nothing is in the spool. Raises Stopped, and what the log refuses for good."""
         while not self._drain():
             self._wait()
+        self._go_on()
 
     @property
     def delivered(self) -> Delivered:
@@ -132,7 +134,6 @@ class Delivery:
                 raise
             self._hold(error)
             return False
-        self._go_on()
         return True
 
     def _opened(self) -> Log:
@@ -159,8 +160,8 @@ class Delivery:
             self._since = now
         elif not self._told and self._held_s() >= HOLD_S:
             self._told = True
-            where = f"ticks go to {self._spool.folder}" if self._spool else "ticks wait"
-            self._tell(f"the log takes nothing, {where}: {error.args[0]} [{error.code}]")
+            where = f"they go to {self._spool.folder}" if self._spool else "they wait"
+            self._tell(f"the log takes no ticks, {where}: {error.args[0]} [{error.code}]")
         self._next_try = now + int(self._pause_s * 1e9)
         self._pause_s = min(2 * self._pause_s, RETRY_S[1])
         if error.code in LOST:
@@ -175,7 +176,7 @@ class Delivery:
         self._since, self._told, self._pause_s = None, False, RETRY_S[0]
 
     def _held_s(self) -> float:
-        """How long the log has been taking nothing."""
+        """How long ticks have been waiting."""
         return 0.0 if self._since is None else (clock.monotonic_ns() - self._since) / 1e9
 
     def _wait(self) -> None:

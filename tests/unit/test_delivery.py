@@ -111,7 +111,7 @@ def test_what_cant_wait_is_spooled_and_sent_first(
     assert spooled > 100
     assert held_s > 0
     delivery.close()
-    assert "ticks go to" in said[0]
+    assert "they go to" in said[0]
 
     limited(log, 2**40)
     again = spooling(url, tmp_path, tell=said.append)

@@ -1,10 +1,10 @@
 """What a live feed couldn't hand to the log, on disk until it can: a queue of files, in order, of a stated size.
 
 A folder of segments `00000001.spool`, … and a lock that says whose it is. A segment is a head (magic, the log's identity,
-how much of it has been sent) and records, each with its length, its partition, its ticks and a CRC-32 of all that. Written at
-the end only, read from the front; a segment that has been sent is removed. What a killed feed wrote half is dropped when the
-folder is opened next. How much was sent is noted after the log has it, so a killed feed sends a little of it again: event
-time refuses a repeat. Synced once a second, as the log's own file is.
+when it was begun, how much of it has been sent) and records, each with its length, its partition, its ticks and a CRC-32 of
+all that. Written at the end only, read from the front; a segment that has been sent is removed. What a killed feed wrote half
+is dropped when the folder is opened next. How much was sent is noted after the log has it, so a killed feed sends a little of
+it again: event time refuses a repeat. Synced once a second, as the log's own file is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEGMENT = 4 * 2**20
 
 SYNC_NS = 1_000_000_000
 
-_HEAD = struct.Struct("<4s32sQ")
+_HEAD = struct.Struct("<4s32sQQ")
 _MAGIC = b"TKS1"
 _SENT = struct.Struct("<Q")
 _RECORD = struct.Struct("<IIII")               # length, partition, ticks, CRC-32 of these three and the payload
@@ -171,7 +171,7 @@ class Spool:
             self._file = None
         file = os.open(segment.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            _write(file, _HEAD.pack(_MAGIC, self._identity.encode(), segment.sent), 0)
+            _write(file, _HEAD.pack(_MAGIC, self._identity.encode(), clock.wall_ns(), segment.sent), 0)
         except OSError:
             os.close(file)
             segment.path.unlink()
@@ -186,7 +186,7 @@ class Spool:
         content = path.read_bytes()
         if len(content) < _HEAD.size:
             return segment                         # killed while it was made: nothing was in it
-        magic, identity, sent = _HEAD.unpack_from(content)
+        magic, identity, _, sent = _HEAD.unpack_from(content)
         if magic != _MAGIC or identity != self._identity.encode():
             raise TransportUnreachable(
                 "spool_foreign", f"{path} holds ticks for another log ({identity.decode(errors='replace')})",
@@ -238,8 +238,9 @@ def _unwritable(folder: Path, error: OSError) -> TocsinError:
 
 
 def waiting(folder: Path) -> tuple[int, float, float]:
-    """Of a spool as it lies there: bytes, and when its oldest and its newest segment were written (seconds since 1970)."""
-    stats = [path.stat() for path in sorted(folder.glob("*.spool"))]
-    if not stats:
+    """Of a spool as it lies there: bytes, when the oldest segment was begun and the newest last written to (s since 1970)."""
+    paths = sorted(folder.glob("*.spool"))
+    head = paths[0].read_bytes()[:_HEAD.size] if paths else b""
+    if len(head) < _HEAD.size:
         return 0, 0.0, 0.0
-    return sum(stat.st_size for stat in stats), stats[0].st_mtime, stats[-1].st_mtime
+    return sum(path.stat().st_size for path in paths), _HEAD.unpack(head)[2] / 1e9, paths[-1].stat().st_mtime

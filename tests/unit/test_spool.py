@@ -59,12 +59,12 @@ def test_a_torn_tail_is_dropped_and_nothing_before_it(tmp_path_factory: pytest.T
     path = next(folder.glob("*.spool"))
     content = bytearray(path.read_bytes())
     if flipped:
-        at = min(44 + cut, len(content) - 1)
+        at = min(52 + cut, len(content) - 1)
         content[at] ^= 0x10
-        whole = (at - 44) // 116
+        whole = (at - 52) // 116
     else:
         del content[max(cut, 1):]
-        whole = max((len(content) - 44) // 116, 0)
+        whole = max((len(content) - 52) // 116, 0)
     path.write_bytes(content)
     again = Spool(folder, IDENTITY, MB)
     assert all_of(again) == records[:whole]

@@ -57,7 +57,7 @@ class Housekeeper:
         self._next_slow = 0
         self._missing: dict[tuple[int, int], tuple[int, Cursor]] = {}
         """By partition and k: since when a copy is missing, and where the partition ended then."""
-        self._held: dict[int, bytes] = {}
+        self._held: dict[int, list[bytes]] = {}
         self.extents: dict[int, Extent] = {}
         """How much of each owned partition's log there is."""
         self._said: set[int] = set()
@@ -127,12 +127,11 @@ class Housekeeper:
         posts = self._log.posts(retention.HOLDS)
         for number in parts:
             manifests = self._log.checkpoints(number)
-            newest = manifests[0] if manifests else b""
             name = f"{retention.HOLDS}engine.{self._log.deployment}.{number}"
-            if self._held.get(number) != newest or name not in posts:
+            if self._held.get(number) != manifests or name not in posts:
                 oldest = oldest_cursor(manifests) if manifests else START
                 self._log.post(name, retention.hold({number: oldest}))
-                self._held[number] = newest
+                self._held[number] = manifests
 
     def _limit(self, parts: Mapping[int, Partition]) -> None:
         """The quota is the owner's word; where another deployment owns the same ticks and keeps more of them, the larger one."""
@@ -164,7 +163,7 @@ class Housekeeper:
                 self.over.pop(number, None)
                 if wanted > TRIM_MOST or gone.published:
                     self._next_slow = 0            # there may be more than goes at once: look again in the next round
-            elif retention.stuck(extent, wanted):
+            elif extent.bytes > self._keep and retention.stuck(extent, wanted):
                 self._tell_over(number, extent, min(holds, key=lambda name: holds[name], default="nobody"))
 
     def _tell_flooded(self, number: int, extent: Extent, lost: int) -> None:

@@ -15,21 +15,19 @@ from typing import NamedTuple
 
 from .. import clock
 from ..errors import TocsinError, TransportUnreachable
+from ..outage import FIRST_S, passes
 from ..transports.base import Log
 from ..wire import frame
 from .spool import Spool, Spooled
 
-PASSING = ("full", "unreachable", "timeout", "loading", "readonly", "memory", "disk", "redis_start")
-"""Refusals that pass by themselves, or once an operator has looked."""
-
-LOST = ("unreachable", "timeout", "readonly", "redis_start")
-"""Those after which the log is opened anew."""
+FULL = ("full", "memory", "disk")
+"""Refusals of a log that answers; after any other one that passes it is opened anew."""
 
 HOLD_S = 1.0
 """So long ticks are held before they are spooled."""
 
-RETRY_S = (0.05, 1.0)
-"""Between two attempts: at first, doubled each time, at most."""
+LONGEST_S = 1.0
+"""Between two attempts; each wait is twice the one before."""
 
 AT_ONCE = 512 * 1024
 """bytes, about, sent from the spool in one call."""
@@ -72,7 +70,7 @@ class Delivery:
         """Monotonic ns when the log began to take nothing."""
         self._told = False
         self._held_ns = 0
-        self._next_try, self._pause_s = 0, RETRY_S[0]
+        self._next_try, self._pause_s = 0, FIRST_S
         self._sent = 0
         self._batch: list[Spooled] = []
         """Read from the spool, and being sent; of it, by partition, what the log hasn't yet:"""
@@ -130,7 +128,7 @@ class Delivery:
                 self._log = self._opened()
             self._log.append(partition, payloads)
         except TransportUnreachable as error:
-            if error.code not in PASSING or self._held_s() > self._patience_s:
+            if not (passes(error) or error.code in FULL) or self._held_s() > self._patience_s:
                 raise
             self._hold(error)
             return False
@@ -163,8 +161,8 @@ class Delivery:
             where = f"they go to {self._spool.folder}" if self._spool else "they wait"
             self._tell(f"the log takes no ticks, {where}: {error.args[0]} [{error.code}]")
         self._next_try = now + int(self._pause_s * 1e9)
-        self._pause_s = min(2 * self._pause_s, RETRY_S[1])
-        if error.code in LOST:
+        self._pause_s = min(2 * self._pause_s, LONGEST_S)
+        if error.code not in FULL:
             self._leave()
 
     def _go_on(self) -> None:
@@ -173,7 +171,7 @@ class Delivery:
         if self._told:
             self._tell(f"the log takes ticks again, after {self._held_s():,.1f} s")
         self._held_ns += clock.monotonic_ns() - self._since
-        self._since, self._told, self._pause_s = None, False, RETRY_S[0]
+        self._since, self._told, self._pause_s = None, False, FIRST_S
 
     def _held_s(self) -> float:
         """How long ticks have been waiting."""

@@ -175,15 +175,16 @@ return {ticks, published}
 _TRIM_REJECTS = _FENCE + "return redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[2], 'LIMIT', ARGV[3])"
 
 # Why ticks are refused, '' where they are taken. Another's share of the server's memory counts too, its own buffers as well:
-# what is left is what owners have. Who may not ask (ACL) sees no maxmemory.
+# what is left is what owners have. Who may not ask (ACL) sees no maxmemory. ahead: bytes as good as there, as what a producer
+# that is refused holds in its hand is while it asks.
 _FULL = """
-local function full(ticks, quota)
+local function full(ticks, quota, ahead)
   local size = redis.call('MEMORY', 'USAGE', ticks, 'SAMPLES', SAMPLES) or 0
   if size > quota then return string.format('its ticks take %.1f MB, its quota is %.1f', size / 1e6, quota / 1e6) end
   local told = redis.pcall('INFO', 'memory')
   if type(told) ~= 'string' then return '' end
   local used, most = tonumber(string.match(told, 'used_memory:(%d+)')), tonumber(string.match(told, 'maxmemory:(%d+)') or '0')
-  if most == 0 or used <= most - math.max(most / 4, math.min(most / 2, RESERVE)) then return '' end
+  if most == 0 or used + ahead <= most - math.max(most / 4, math.min(most / 2, RESERVE)) then return '' end
   return string.format('its server uses %.1f MB of a maxmemory of %.1f, the rest is for engines', used / 1e6, most / 1e6)
 end
 """.replace("SAMPLES)", f"{SAMPLES})").replace("RESERVE", str(RESERVE))
@@ -201,13 +202,13 @@ for k = 3, #KEYS - 1 do topics[k - 2] = redis.call('XLEN', KEYS[k]) end
 local first, quota = about['first-entry'], redis.call('GET', KEYS[#KEYS])
 return {
   first and first[1] or '0-0', about['last-generated-id'] or '0-0', redis.call('GET', KEYS[2]) or '0', about['length'] or 0,
-  sizes, topics, quota or '0', full(KEYS[1], tonumber(quota or ARGV[2]))
+  sizes, topics, quota or '0', full(KEYS[1], tonumber(quota or ARGV[2]), 1048576)
 }
 """
 
 # KEYS: ticks, quota. ARGV: the field, quota where nobody said one, payloads. _LOOK goes before it, now and then.
 _LOOK = _FULL + """
-local why = full(KEYS[1], tonumber(redis.call('GET', KEYS[2]) or ARGV[2]))
+local why = full(KEYS[1], tonumber(redis.call('GET', KEYS[2]) or ARGV[2]), 0)
 if why ~= '' then return why end
 """
 _APPEND = """

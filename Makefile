@@ -18,7 +18,10 @@ SEED ?= 1
 # pip would compile every module of every package, for 10 s. Python itself compiles the few it imports, if it may.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos fuzz parity check schemas pins clean
+# Of `make memory`.
+MINUTES ?= 60
+
+.PHONY: help demo test chaos fuzz parity memory check schemas pins clean
 
 help:                           ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
@@ -37,6 +40,9 @@ fuzz: .venv/test.stamp          ## a million mutated records: each taken or refu
 
 parity: .venv/test.stamp        ## 5 million real ticks in every cutting, order and process, the same bits each time: 2 minutes
 	$(BIN)/python -m tests.parity 5000000
+
+memory: .venv/test.stamp        ## 1,000 ticks a second for MINUTES=60: no process grows
+	$(BIN)/python -m tests.long.memory $(MINUTES)
 
 check: .venv/dev.stamp          ## style, types, floors, published schemas, nothing of this machine in the files
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +43,7 @@ def families() -> dict[str, list[Metric]]:
     part, seen = Partition(0, 1, Instruments()), Observer()
     part.bundle = SimpleNamespace(version="1")  # type: ignore[assignment]
     seen.granted(0, [Instrument("EURUSD")])
-    keeper = SimpleNamespace(extents={0: Extent(START, START, 0, 0, 0)}, over={})
+    keeper = SimpleNamespace(extents={0: Extent(START, START, 0, 0, 0)}, over={}, rejects_trimmed=Counter())
     status = Status("engine", MemoryLog(1), seen, {0: part}, SimpleNamespace(paused={}), keeper, [])  # type: ignore[arg-type]
     trainer = TrainerObserver()
     trainer.run_ended("kept", 1.0, bundle=True)

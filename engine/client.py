@@ -1,6 +1,7 @@
 """For those who send ticks and those who act on signals: `publish` and `subscribe`.
 
     publish("redis://localhost:6379", ticks)
+    with publisher("redis://localhost:6379", spool="spool") as feed: feed.send(ticks); feed.send(more)
     for signal in subscribe("redis://localhost:6379", max_age=60): ...
     async for signal in subscribe(...): ...
 """
@@ -8,12 +9,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 
 from . import clock
 from .errors import UsageError
+from .feeds.delivery import Delivered, Delivery
 from .feeds.send import Pace, send
+from .feeds.spool import Spool
 from .instruments import Instruments, SymbolTable
 from .transports import open_log
 from .transports.base import Log, Topic
@@ -26,16 +30,59 @@ WAIT_MS = 200
 TICKS = "ticks"
 
 
-def publish(url: str, ticks: TickBatch, *, rows: int = 1) -> int:
+class publisher:
+    """For a program that has ticks again and again: `send` them; `close` when done (or `with`). For one thread.
+
+    A log that is full, away or still starting is waited for, and opened anew where it has to be, for `patience` seconds;
+    then its refusal is raised, and what was sent before that stays. spool: a folder of this program's own; ticks are then
+    held for a second only and stored there, up to `spool_mb`, until the log takes them, before any newer tick; where it is
+    full, TocsinError `spool_full` is raised. What waits there when the program ends is sent first by the next one.
+    tell: hears, in words, when that begins and ends.
+
+    Raises TransportUnreachable; OwnershipLost `spool_locked`, TocsinError `spool_write`.
+    """
+
+    def __init__(
+        self, url: str, *, rows: int = 1, patience: float = 60.0, spool: str | Path | None = None, spool_mb: int = 256,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._rows = rows
+        self._delivery = Delivery(
+            lambda: open_log(url), patience_s=patience, tell=tell,
+            spool=None if spool is None else lambda identity: Spool(Path(spool), identity, spool_mb * 2**20),
+        )
+
+    def send(self, ticks: TickBatch) -> int:
+        """Ticks (read_ticks) at once; how many: the log, or the spool, has them when this returns."""
+        return send(self._delivery, ticks, Pace(), self._rows, lambda: False)
+
+    def finish(self) -> None:
+        """Wait until the log has what was spooled."""
+        self._delivery.finish()
+
+    @property
+    def delivered(self) -> Delivered:
+        return self._delivery.delivered
+
+    def close(self) -> None:
+        self._delivery.close()
+
+    def __enter__(self) -> publisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def publish(url: str, ticks: TickBatch, *, rows: int = 1, patience: float = 60.0) -> int:
     """Append ticks (read_ticks) to a log at once; returns how many. `rows` per record: 1 = JSON, more = frames.
 
-    Raises TransportUnreachable; what was appended before that stays.
+    Waits, and raises, as a `publisher` without a spool.
     """
-    log = open_log(url)
-    try:
-        return send(log, ticks, Pace(), rows, lambda: False)
-    finally:
-        log.close()
+    with publisher(url, rows=rows, patience=patience) as feed:
+        return feed.send(ticks)
 
 
 class subscribe:

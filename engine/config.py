@@ -43,7 +43,7 @@ class LogSection(Struct, frozen=True, forbid_unknown_fields=True):
     """P of an embedded or memory log when this process creates it."""
     keep_mb: int = 512
     """MB that ticks, and what was published about them, may take before the oldest are trimmed; never what a
-    checkpoint or a recorder still needs."""
+    checkpoint or a recorder still needs. From twice as much on no ticks are taken: feeds hold theirs."""
 
 
 class RegistrySection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +66,13 @@ class LakeSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Folder of recorded ticks; default HOME/lake."""
     quota_gb: float = 50.0
     """Size from which the oldest days are removed."""
+
+
+class FeedSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """[feed]"""
+
+    spool_mb: int = 256
+    """MB that a feed which can't wait stores in HOME/spool while the log takes no ticks; one that needs more ends."""
 
 
 TIMEFRAMES = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
@@ -124,6 +131,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineSection = EngineSection()
     trainer: TrainerSection = TrainerSection()
     lake: LakeSection = LakeSection()
+    feed: FeedSection = FeedSection()
     instruments: dict[str, Any] = field(default_factory=dict)
     """[instruments]: `closed = true`, `table = "usual"`, and a table per symbol or pattern: `"*JPY" = {scale = 3}`."""
     home: str = ".tocsin"
@@ -163,6 +171,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.lake.path or self.home_path / "lake")
 
     @property
+    def spool_path(self) -> Path:
+        return self.home_path / "spool"
+
+    @property
     def name(self) -> str:
         return self.engine.name or f"{socket.gethostname()}.{self.log.deployment}"
 
@@ -177,7 +189,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return Instruments(usual.behind(own.to_dict()["rules"]), closed=closed) if shipped else own
 
 
-SECTIONS = ("log", "registry", "lake", "features", "engine", "trainer")
+SECTIONS = ("log", "feed", "registry", "lake", "features", "engine", "trainer")
 
 
 def load(
@@ -268,6 +280,7 @@ def _check(config: Config) -> None:
         (1 <= config.engine.batch <= 65_536, "[engine] batch is 1 to 65536"),
         (config.engine.lease_s > 0, "[engine] lease_s is above 0"),
         (config.log.keep_mb >= 1, "[log] keep_mb is 1 or more"),
+        (config.feed.spool_mb >= 1, "[feed] spool_mb is 1 or more"),
         (config.registry.keep >= 1, "[registry] keep is 1 or more"),
         (config.lake.quota_gb > 0, "[lake] quota_gb is above 0"),
         (config.trainer.days >= 0, "[trainer] days is 0 (all) or more"),

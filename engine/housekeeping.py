@@ -6,6 +6,7 @@ One thread, a few small rounds a second. It reads the partitions' positions and 
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -48,7 +49,7 @@ class Housekeeper:
         self._staging = staging
         self._parts = parts
         self._name = name
-        self._keep = keep_bytes // log.partitions
+        self._keep, self._quota = keep_bytes // log.partitions, retention.quota(keep_bytes, log.partitions)
         self._tell = tell
         newest = controls.newest()
         prepared, activated = (newest[slot].k if slot in newest else 0 for slot in (Prepare.slot, Activate.slot))
@@ -56,9 +57,14 @@ class Housekeeper:
         self._next_slow = 0
         self._missing: dict[tuple[int, int], tuple[int, Cursor]] = {}
         """By partition and k: since when a copy is missing, and where the partition ended then."""
-        self._held: dict[int, bytes] = {}
+        self._held: dict[int, list[bytes]] = {}
         self.extents: dict[int, Extent] = {}
         """How much of each owned partition's log there is."""
+        self._said: set[int] = set()
+        """Partitions whose quota this engine has said."""
+        self.rejects_trimmed: Counter[int] = Counter()
+        """By partition, rejects forgotten before the ticks they are about."""
+        self._flooded: set[int] = set()
         self.over: dict[int, str] = {}
         """Partitions beyond their share of the log's room that can't be trimmed, and who holds them."""
 
@@ -75,6 +81,7 @@ class Housekeeper:
             self.extents = {number: self._log.extent(number) for number in parts}
             self._complete(parts, now)
             self._hold(parts)
+            self._limit(parts)
             self._trim(parts)
 
     def _hear(self) -> None:
@@ -120,24 +127,35 @@ class Housekeeper:
         posts = self._log.posts(retention.HOLDS)
         for number in parts:
             manifests = self._log.checkpoints(number)
-            newest = manifests[0] if manifests else b""
             name = f"{retention.HOLDS}engine.{self._log.deployment}.{number}"
-            if self._held.get(number) != newest or name not in posts:
+            if self._held.get(number) != manifests or name not in posts:
                 oldest = oldest_cursor(manifests) if manifests else START
                 self._log.post(name, retention.hold({number: oldest}))
-                self._held[number] = newest
+                self._held[number] = manifests
+
+    def _limit(self, parts: Mapping[int, Partition]) -> None:
+        """The quota is the owner's word; where another deployment owns the same ticks and keeps more of them, the larger one."""
+        for number in parts:
+            if number not in self._said or self.extents[number].quota < self._quota:
+                self._log.limit(number, self._quota)
+                self._said.add(number)
 
     def _trim(self, parts: Mapping[int, Partition]) -> None:
         self.over = {number: why for number, why in self.over.items() if number in parts}
         posts = self._log.posts(retention.HOLDS)
         for number, part in parts.items():
             extent = self.extents[number]
-            wanted = retention.surplus(extent, self._keep)
+            wanted = retention.surplus(extent, retention.goal(extent, self._keep))
             if not wanted:
                 self.over.pop(number, None)
+                self._flooded.discard(number)
                 continue
             holds = retention.held(posts, number)
+            rejects = retention.rejects_kept(extent, self._keep)
             try:
+                if rejects is not None and (lost := self._log.trim_rejects(number, part.epoch, rejects)):
+                    self._tell_flooded(number, extent, lost)
+                    continue
                 gone = self._log.trim(number, part.epoch, retention.floor(holds.values()), min(wanted, TRIM_MOST))
             except OwnershipLost:
                 return                             # the loop hears of it too, and ends
@@ -145,8 +163,16 @@ class Housekeeper:
                 self.over.pop(number, None)
                 if wanted > TRIM_MOST or gone.published:
                     self._next_slow = 0            # there may be more than goes at once: look again in the next round
-            elif retention.stuck(extent, wanted):
+            elif extent.bytes > self._keep and retention.stuck(extent, wanted):
                 self._tell_over(number, extent, min(holds, key=lambda name: holds[name], default="nobody"))
+
+    def _tell_flooded(self, number: int, extent: Extent, lost: int) -> None:
+        self.rejects_trimmed[number] += lost
+        self._next_slow = 0                        # there may be more than goes at once
+        if number not in self._flooded:
+            self._flooded.add(number)
+            self._tell(f"partition {number}: rejects take {extent.rejects_bytes / 1e6:,.3g} MB, more than a quarter of the "
+                       "partition's share: the oldest are forgotten")
 
     def _tell_over(self, number: int, extent: Extent, holder: str) -> None:
         if number not in self.over:

@@ -19,9 +19,17 @@ from ..errors import TocsinError
 from ..terminal import answer_json, table
 
 if TYPE_CHECKING:
-    from ..transports.base import Log
+    from ..transports.base import Extent, Log
 
 EXAMPLE = "tocsin doctor"
+
+LOOK_RECORDS, LOOK_BYTES = 2000, 2**22
+"""Read of a partition at most to see how fast ticks come."""
+
+SILENT_S = 60.0
+"""Who hasn't written for so long doesn't write."""
+
+DAY_S = 86_400
 
 
 class Finding(NamedTuple):
@@ -39,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     findings = [
-        *_machine(), *_libraries(), _redis(), *_home(config), *_log(config), _lake(config), _bundles(config), _data(config),
+        *_machine(), *_libraries(), _redis(), *_home(config), *_log(config), *_spools(config), _lake(config), _bundles(config),
+        _data(config),
     ]
     if args.json:
         answer_json([finding._asdict() for finding in findings])
@@ -126,20 +135,53 @@ def _log(config: Config) -> list[Finding]:
 
 
 def _room(log: Log, config: Config) -> Finding:
-    """How full the log is, and how long its room lasts at the pace of what it holds (where cursors are stamps)."""
-    extents = [log.extent(partition) for partition in range(log.partitions)]
-    size, keep = sum(extent.bytes for extent in extents) / 2**20, config.log.keep_mb
-    kept, appended = (sum(counts) for counts in zip(*((extent.kept, extent.appended) for extent in extents), strict=True))
+    """How full the log is, and how long its room lasts at the pace of the last hour, or of as much of it as can be read."""
+    extents = {partition: log.extent(partition) for partition in range(log.partitions)}
+    size, keep = sum(extent.bytes for extent in extents.values()) / 2**20, config.log.keep_mb
+    kept, appended = (sum(extent.kept for extent in extents.values()), sum(extent.appended for extent in extents.values()))
     found = f"{kept:,} of {appended:,} records, {size:,.1f} of {keep:,} MB"
+    full = next((f"partition {partition}: {extent.full}" for partition, extent in extents.items() if extent.full), "")
+    pace = sum(_pace(log, partition, extent) for partition, extent in extents.items()) / 2**20
+    if full:
+        return Finding("room in the log", "missing", f"{found}; {full}", "feeds hold their ticks: is an engine running, and who "
+                       "holds the log (below)?")
+    if pace == 0:
+        return Finding("room in the log", "ok", f"{found}; nothing has come for an hour", "")
+    found += f", {_size(3600 * pace)} an hour"
     if size > keep * 1.2:
-        return Finding("room in the log", "missing", found, "somebody holds it (below): start its engine or recorder again, "
-                       "or raise [log] keep_mb")
-    days = max((extent.last[0] - extent.first[0] for extent in extents if extent.kept), default=0) / 86_400_000
-    if log.url.startswith("redis") and days > 0 and size < keep:
-        left = (keep - size) / (size / days)
-        found += f", full in {left:,.1f} days" if left >= 0.1 else f", full in {left * 24 * 60:,.0f} minutes"
-        return Finding("room in the log", "ok", found, "then the oldest records go that nobody needs")
-    return Finding("room in the log", "ok", found, "")
+        return Finding("room in the log", "missing", f"{found}, full in {lasting(2 * keep - size, pace)}", "then feeds hold "
+                       "their ticks; somebody holds it (below): start its engine or recorder again, or raise [log] keep_mb")
+    return Finding("room in the log", "ok", f"{found}, full in {lasting(keep - size, pace)}",
+                   "then the oldest records go that nobody needs")
+
+
+def _pace(log: Log, partition: int, extent: Extent) -> float:
+    """bytes a second that have come lately, with what is published about them: over the longest of a few spans that isn't too
+    much to read. Cursors of a Redis are stamps."""
+    if not extent.kept:
+        return 0.0
+    each = extent.bytes / extent.kept
+    most = int(min(max(LOOK_BYTES / each, 2), LOOK_RECORDS))
+    now = time.time()
+    for span in (3600, 600, 60, 10, 1):
+        came = log.read({partition: (int((now - span) * 1000), 0)}, most).get(partition, [])
+        if len(came) < most:
+            return each * len(came) / span
+    passed = (came[-1].appended - came[0].appended) / 1e9
+    return each * len(came) / max(passed, 0.001)
+
+
+def lasting(room: float, pace: float) -> str:
+    """How long so much room lasts at so much a second, in words."""
+    seconds = max(room, 0.0) / pace
+    for unit, length in (("days", 86_400), ("hours", 3600)):
+        if seconds >= 2 * length:
+            return f"{min(seconds / length, 9999):,.0f} {unit}"
+    return f"{seconds / 60:,.0f} minutes"
+
+
+def _size(mb: float) -> str:
+    return f"{mb:,.1f} MB" if mb >= 0.1 else f"{mb * 1024:,.1f} KB"
 
 
 class _Recorded(msgspec.Struct):
@@ -150,19 +192,47 @@ class _Recorded(msgspec.Struct):
 
 
 def _lake(config: Config) -> Finding:
-    """How much is recorded, and how long disk and quota last at the pace so far."""
-    folder = config.lake_path
+    """How much is recorded, and how long disk and quota last at the pace of the last day, or since it is recorded."""
+    folder, now = config.lake_path, time.time()
     try:
         status = msgspec.json.decode((folder / "status").read_bytes(), type=_Recorded)
-        age = time.time() - (folder / "lock").stat().st_mtime
+        told, began = (folder / "status").stat().st_mtime, (folder / "lock").stat().st_mtime
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return Finding("lake", "note", f"none at {folder}", "tocsin run trainer records one")
+    taken = f"{status.bytes / 1e6:,.1f} MB in {folder}"
+    if now - told > SILENT_S:
+        return Finding("lake", "note", f"{taken}, not recorded for {lasting(now - told, 1)}", "tocsin run trainer records it")
+    files = [(path.stat().st_mtime, path.stat().st_size) for path in folder.rglob("*.parquet")]
+    since = max(min([began, *(at for at, _ in files)]), now - DAY_S)
+    pace = sum(size for at, size in files if at >= since) / max(now - since, 1.0)
     left = min(config.lake.quota_gb * 1e9 - status.bytes, shutil.disk_usage(folder).free)
-    days = left / (status.bytes / (age / 86_400)) if status.bytes and age > 0 else float("inf")
-    size = f"{status.bytes / 1e6:,.1f} MB in {folder}"
-    found = f"{size}, {status.lag_s:,.0f} s behind the log, room for {min(days, 9999):,.0f} days"
-    return Finding("lake", "missing" if days < 1 else "ok", found,
-                   "make room, or the oldest days go: [lake] quota_gb" if days < 1 else "")
+    found = f"{taken}, {status.lag_s:,.0f} s behind the log"
+    if pace == 0:
+        return Finding("lake", "ok", f"{found}; nothing has come for a day", "")
+    short = left / pace < DAY_S
+    return Finding("lake", "missing" if short else "ok", f"{found}, {_size(3600 * pace / 2**20)} an hour, room for "
+                   f"{lasting(left, pace)}", "make room, or the oldest days go: [lake] quota_gb" if short else "")
+
+
+def _spools(config: Config) -> list[Finding]:
+    """What feeds couldn't hand to the log, and how long they could go on so."""
+    from ..feeds.spool import waiting
+
+    found = []
+    for folder in sorted(config.spool_path.glob("*/")):
+        size, first, last = waiting(folder)
+        if not size:
+            continue
+        now, limit = time.time(), config.feed.spool_mb * 2**20
+        told = f"{_size(size / 2**20)} of {config.feed.spool_mb:,} MB wait"
+        if now - last > SILENT_S:
+            found.append(Finding(f"spool {folder.name}", "missing", f"{told}, since {lasting(now - last, 1)}",
+                                 "start that feed again: it sends them first"))
+        else:
+            pace = size / max(now - first, 1.0)
+            found.append(Finding(f"spool {folder.name}", "missing", f"{told}, full in {lasting(limit - size, pace)}",
+                                 "the log takes no ticks: see above"))
+    return found
 
 
 def _bundles(config: Config) -> Finding:

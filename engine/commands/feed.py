@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..arguments import column_map, stamp
@@ -12,7 +13,9 @@ from ..terminal import answer_json, note
 
 if TYPE_CHECKING:
     from ..feeds.base import Feed
+    from ..feeds.delivery import Delivery
     from ..feeds.send import Pace
+    from ..transports.base import Log
 
 EXAMPLE = "tocsin feed files EURUSD.csv --map bid=Bid,ask=Ask,ts=Time:ms --rate 1000"
 
@@ -35,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
+    from ..feeds.delivery import Delivery, Stopped
     from ..feeds.send import send
+    from ..feeds.spool import Spool
+    from ..partition.retention import unless_said
     from ..skew import doubts
     from ..stopping import Stop
     from ..transports import open_log
@@ -48,7 +54,18 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if not 1 <= args.frame <= MAX_ROWS:
         raise UsageError("frame", f"--frame {args.frame}: 1 to {MAX_ROWS}", hint="leave it out for JSON")
     stop = Stop()
-    log = open_log(config.url, deployment=config.log.deployment, create=config.log.partitions, rules=config.rules())
+    first = [config.log.partitions]                        # only once: a log that went is waited for, never made anew
+
+    def opened() -> Log:
+        log = open_log(config.url, deployment=config.log.deployment, create=first.pop() if first else None, rules=config.rules())
+        unless_said(log, config.log.keep_mb * 2**20)
+        return log
+
+    def spool(identity: str) -> Spool:
+        return Spool(config.spool_path / _name(args), identity, config.feed.spool_mb * 2**20)
+
+    waits = feed.waits or (args.speed == "max" and not args.rate and not args.duration)    # then the log sets the pace
+    delivery = Delivery(opened, spool=None if waits else spool, stop=stop, tell=note)
     try:
         ticks = TickBatch.concat(list(feed.batches()))           # both sources end; one pace for all of it
         for doubt in doubts(ticks) if args.source == "files" else ():
@@ -56,14 +73,28 @@ def run(args: argparse.Namespace, config: Config) -> int:
         if args.source == "sim":
             start, end = _span(args)
             ticks = ticks[(ticks.ts >= start) & (ticks.ts < end)]
-        sent = send(log, ticks, _pace(args, len(ticks)), args.frame, stop)
+        send(delivery, ticks, _pace(args, len(ticks)), args.frame, stop)
+        with suppress(Stopped):
+            delivery.finish()
     finally:
-        log.close()
-    if args.json:
-        answer_json({"sent": sent})
-    else:
-        note(f"{sent:,} ticks sent to {log.url}")
+        _tell(args, delivery)
+        delivery.close()
     return stop.exit
+
+
+def _tell(args: argparse.Namespace, delivery: Delivery) -> None:
+    sent, spooled, held_s = delivery.delivered
+    if args.json:
+        answer_json({"sent": sent, "spooled": spooled, "held_s": round(held_s, 3)})
+        return
+    note(f"{sent:,} ticks sent to {delivery.url}" + (f"; for {held_s:,.1f} s it took none" if held_s >= 0.1 else ""))
+    if spooled:
+        note(f"{spooled:,} ticks wait on disk: start the same feed again")
+
+
+def _name(args: argparse.Namespace) -> str:
+    """Of the folder of what couldn't be sent: two feeds that may run beside each other have two."""
+    return f"{'lively' if args.lively else args.source}-{args.seed}"
 
 
 def _feed(args: argparse.Namespace, config: Config) -> Feed:

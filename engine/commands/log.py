@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
-    from ..partition.retention import HOLDS, held
+    from ..partition.retention import HOLDS, held, unless_said
     from ..transports import create_log, open_log
 
     if (args.what == "release") != (args.hold is not None):
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.what == "create":
         partitions = config.log.partitions if args.partitions is None else args.partitions
         log = create_log(config.url, partitions, config.rules())
+        unless_said(log, config.log.keep_mb * 2**20)
     else:
         log = open_log(config.url, deployment=config.log.deployment)
     try:

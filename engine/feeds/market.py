@@ -77,6 +77,8 @@ HOLES_PER_DAY, HOLE_MS = 1, (10 * MINUTE_MS, 60 * MINUTE_MS)
 class MarketFeed(Feed):
     """The ticks of `lively`. Raises as it does."""
 
+    waits = False                                  # it stands for a market, and markets don't
+
     def __init__(self, days: float = 1.0, seed: int = 1, start: int = START) -> None:
         self._ticks = lively(days, seed, start=start)
 

@@ -41,6 +41,8 @@ BURSTS_PER_DAY, BURST_QUOTES, BURST_MS = 40, 30, 3000
 class SimFeed(Feed):
     """The ticks of `simulate` at effect 1. Raises UsageError as it does."""
 
+    waits = False                                  # it stands for a market, and markets don't
+
     def __init__(self, days: float = 1.0, seed: int = 1) -> None:
         self._ticks = simulate(days, seed)
 

@@ -29,6 +29,9 @@ from .state import Partition
 FORMAT = 4
 
 EVERY_TICKS = 100_000
+EVERY_ASKED = 25_000
+"""Signals take five times what ticks do, and none goes before the oldest kept checkpoint: three of these in each of four
+partitions are what a full server leaves to owners."""
 EVERY_NS = 10_000_000_000
 
 
@@ -147,13 +150,17 @@ class Checkpoints:
         self._last: dict[int, int] = {}
         self._names: dict[int, dict[int, str]] = {}
         self._kept: dict[int, deque[set[str]]] = {}
+        self._at: dict[int, Cursor] = {}
+        self._before: dict[int, int] = {}
+        """How many of those kept stand before the newest. Where nothing comes any more they are taken anew, at the same place:
+        the oldest holds the log, and a full log lets nothing come."""
 
     def due(self, part: Partition) -> bool:
         """Whether the next cut should carry an image."""
-        if not part.moved:
+        if not (part.moved or self._before.get(part.number)):
             return False
         elapsed = self._now_ns() - self._last.setdefault(part.number, self._now_ns())
-        return part.ticks_since_image >= EVERY_TICKS or elapsed >= EVERY_NS
+        return part.ticks_since_image >= EVERY_TICKS or part.asked_since_image >= EVERY_ASKED or elapsed >= EVERY_NS
 
     def stage(self, part: Partition, batch: MicroBatch, last: Position) -> bytes:
         """Store the blobs of a decided batch's image, and return the manifest for the step that publishes the batch."""
@@ -161,6 +168,9 @@ class Checkpoints:
         if image is None:
             raise ValueError("the batch carries no image")
         self._last[part.number] = self._now_ns()
+        stands = image.cursor == self._at.get(part.number)
+        self._at[part.number] = image.cursor
+        self._before[part.number] = max(self._before[part.number] - 1, 0) if stands else KEPT - 1
         names = self._names.setdefault(part.number, {})
         blobs = {_name(part.epoch, blob): blob for blob in image.changed.values()}
         names.update({sid: _name(part.epoch, blob) for sid, blob in image.changed.items()})
@@ -206,6 +216,7 @@ class Checkpoints:
                 hint="start a new deployment (--deployment NAME), or an engine of the version that wrote them",
             )
         if usable:
+            self._at[partition], self._before[partition] = usable.manifest.cursor, KEPT - 1
             self._names[partition] = {sid: symbol.blob for sid, symbol in enumerate(usable.manifest.symbols)}
         return usable
 

@@ -1,4 +1,4 @@
-"""How much of a partition's log may be forgotten, and how much should be. Pure."""
+"""How much of a partition's log may be forgotten, how much should be, and how much is taken. Pure but for `unless_said`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from ..transports.base import Extent
+from ..transports.base import Extent, Log
 from ..types import START, Cursor
 
 HOLDS = "hold."
@@ -35,6 +35,31 @@ def held(posts: Mapping[str, bytes], partition: int) -> dict[str, Cursor]:
 def floor(cursors: Iterable[Cursor]) -> Cursor:
     """Nothing at or after it may be forgotten."""
     return min(cursors, default=START)
+
+
+def quota(keep_bytes: int, partitions: int) -> int:
+    """bytes of ticks from which a partition takes no more: twice its share, so that trimming to the share never meets it."""
+    return 2 * keep_bytes // partitions
+
+
+def unless_said(log: Log, keep_bytes: int) -> None:
+    """Say the quota of a log that nobody has said one of: an owner's word stands."""
+    for partition in range(log.partitions):
+        if not log.extent(partition).quota:
+            log.limit(partition, quota(keep_bytes, log.partitions))
+
+
+def goal(extent: Extent, keep_bytes: int) -> int:
+    """bytes to trim to. Where ticks are refused for another reason than the share, nine tenths of what there is."""
+    return min(keep_bytes, extent.bytes * 9 // 10) if extent.full else keep_bytes
+
+
+def rejects_kept(extent: Extent, keep_bytes: int) -> int | None:
+    """Where the partition takes more than `keep_bytes` and its rejects more than a quarter of that: how many of them make up
+    that quarter. They go first, so that a flood of them pushes nothing else out."""
+    if extent.bytes <= keep_bytes or extent.rejects_bytes <= keep_bytes // 4 or extent.rejects < 2:
+        return None
+    return int(extent.rejects * (keep_bytes / 4 / extent.rejects_bytes))
 
 
 def surplus(extent: Extent, keep_bytes: int) -> int:

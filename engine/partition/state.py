@@ -90,7 +90,7 @@ class Partition:
         """Version and digest of the bundle that the active one took over from."""
         self.proven = False
         """Whether the active bundle has decided anything here."""
-        self.ticks_since_image = 0
+        self.ticks_since_image = self.asked_since_image = 0
         self.moved = False
         """Whether ticks, or a change, came since the last image."""
         self._touched = np.zeros(0, np.bool_)
@@ -220,6 +220,7 @@ class Partition:
             asked = self._after_tail(asked)
         if asked:
             self._asked.append(asked)
+            self.asked_since_image += len(asked.ticks)
         self._refused += [item for item in refused if item.position > self.tail]
         if not self._received[0]:
             self._received = received
@@ -313,7 +314,7 @@ class Partition:
         changed = {sid: self.snapshot(sid) for sid in np.flatnonzero(self._touched).tolist()}
         self._touched[:] = False
         self._imaged = len(self.symbols)
-        self.ticks_since_image = 0
+        self.ticks_since_image = self.asked_since_image = 0
         self.moved = False
         bundle = (self.active.version, self.active.digest) if self.active else ("", "")
         return Image(

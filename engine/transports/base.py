@@ -1,10 +1,11 @@
 """The seam of the log: what the engine, its clients and the trainer ask of a transport.
 
-Who calls what, when. Producers call `append`, at any time, from any process. Whoever holds the private key calls
+Who calls what, when. Producers call `append`, at any time, from any process; it is refused where the log is full, so
+that owners always find room to publish, checkpoint and trim. Whoever holds the private key calls
 `append_control` and then `append(kind=Kind.CONTROL)` for every partition. An engine calls `claim` and gets an epoch;
 from then on, and only until a call raises OwnershipLost, it may call `beat`, `mark`, `stage`, `publish`, `unstage`,
-`trim` with that epoch; `release` gives the partition up. After OwnershipLost it never writes to that partition again.
-`read` and everything a reader calls needs no ownership. `close` is the last call; a closed log answers nothing.
+`trim`, `trim_rejects` with that epoch; `release` gives the partition up. After OwnershipLost it never writes to that partition
+again. `read` and everything a reader calls needs no ownership. `close` is the last call; a closed log answers nothing.
 
 What holds, whatever the transport (tests/contract/test_transport.py asks every one of them):
 
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from ..errors import TransportUnreachable
 from ..instruments import Instruments
 from ..types import START, Cursor, Entry, Kind, Position
 
@@ -77,6 +79,14 @@ class Extent(NamedTuple):
     """Records not trimmed yet."""
     bytes: int
     """What the partition's ticks, and what the deployment published about them, take: an estimate by sampling."""
+    rejects: int = 0
+    """Records in the deployment's rejects."""
+    rejects_bytes: int = 0
+    """What they take, about; part of `bytes`."""
+    quota: int = 0
+    """bytes of ticks from which `append` is refused, as `limit` said last; 0: nobody did, and it is UNSAID's share."""
+    full: str = ""
+    """Why ticks are refused just now, in words; empty where they are taken."""
 
 
 class Trimmed(NamedTuple):
@@ -101,7 +111,16 @@ class Log(ABC):
 
     @abstractmethod
     def append(self, partition: int, payloads: Sequence[bytes], kind: Kind = Kind.TICKS) -> list[Cursor]:
-        """Store records at the end of a partition, in order; returns their cursors once the log holds them."""
+        """Store records at the end of a partition, in order; returns their cursors once the log holds them.
+
+        Raises TransportUnreachable `full`, and then nothing of them was written, where the partition's ticks take more than
+        its quota or the server has hardly more room than owners need. It is looked at before the first record only, and by a
+        producer not before it has appended EVERY bytes more. Control records are always taken.
+        """
+
+    @abstractmethod
+    def limit(self, partition: int, quota: int) -> None:
+        """Say how many bytes of ticks the partition takes before `append` is refused; owners and makers of logs do."""
 
     # ---- control records: the one partition of `models`
 
@@ -208,6 +227,10 @@ class Log(ABC):
         forget fewer than asked (storage comes in blocks). Raises OwnershipLost.
         """
 
+    @abstractmethod
+    def trim_rejects(self, partition: int, epoch: int, keep: int) -> int:
+        """Forget the oldest rejects until about `keep` are left, the newest never: how many went. Raises OwnershipLost."""
+
     # ---- readers
 
     @abstractmethod
@@ -285,3 +308,18 @@ STEP = 512
 
 TRACE = 1000
 """Entries of an epoch trace kept."""
+
+EVERY = 256 * 1024
+"""bytes that a producer appends between two looks at how full the partition is: a look costs the server some 50 µs."""
+
+UNSAID = 2**30
+"""bytes of ticks that all partitions together take where nobody said a quota."""
+
+
+def full(url: str, partition: int, why: str) -> TransportUnreachable:
+    """What `append` raises: the same of every transport. why: as in `Extent.full`."""
+    return TransportUnreachable(
+        "full", f"{url} takes no more ticks into partition {partition}: {why}",
+        hint="nothing of this was written; it goes on once an engine has caught up and trimmed: does one run, and who holds "
+        "the log? (tocsin log info)",
+    )

@@ -21,7 +21,7 @@ from .. import clock
 from ..errors import InputRefused, OwnershipLost, TransportUnreachable
 from ..instruments import Instruments
 from ..types import NOWHERE, START, Cursor, Entry, Kind, Position
-from .base import KEPT, TRACE, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, rising
+from .base import KEPT, TRACE, UNSAID, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, full, rising
 
 _place = itemgetter(0)                 # of an entry its cursor, of a published record its position
 
@@ -64,10 +64,16 @@ class _Records:
         self.rules = rules
         self.ticks: list[list[Entry]] = [[] for _ in range(partitions)]
         self.trimmed = [0] * partitions
+        self.quota = [0] * partitions
         self.controls: list[bytes] = []
         self.board: dict[str, bytes] = {}
         self.owned: dict[str, list[_Owned]] = {}
         self.changed = Condition()
+
+    def full(self, partition: int) -> str:
+        """As in Extent."""
+        size, quota = _size(self.ticks[partition], 2), self.quota[partition] or UNSAID // len(self.quota)
+        return f"its ticks take {size / 1e6:,.1f} MB, its quota is {quota / 1e6:,.1f}" if size > quota else ""
 
     def last(self, partition: int) -> Cursor:
         """Of the newest record ever appended: records are numbered from 1."""
@@ -128,11 +134,17 @@ class MemoryLog(Log):
     def append(self, partition: int, payloads: Sequence[bytes], kind: Kind = Kind.TICKS) -> list[Cursor]:
         log = self._log
         with log.changed:
+            if kind is not Kind.CONTROL and (why := log.full(partition)):
+                raise full(self.url, partition, why)
             major, minor = log.last(partition)
             cursors = [(major, minor + n) for n in range(1, len(payloads) + 1)]
             log.ticks[partition] += [Entry(cursor, kind, payload) for cursor, payload in zip(cursors, payloads, strict=True)]
             log.changed.notify_all()
         return cursors
+
+    def limit(self, partition: int, quota: int) -> None:
+        with self._log.changed:
+            self._log.quota[partition] = quota
 
     # ---- control records
 
@@ -261,6 +273,13 @@ class MemoryLog(Log):
                 published += forgotten
             return Trimmed(gone, published)
 
+    def trim_rejects(self, partition: int, epoch: int, keep: int) -> int:
+        with self._log.changed:
+            rejects = self._fenced(partition, epoch).topics[Topic.REJECTS]
+            gone = max(len(rejects) - max(keep, 1), 0)
+            del rejects[:gone]
+            return gone
+
     def _fenced(self, partition: int, epoch: int) -> _Owned:
         """What the owner with this epoch may write to; a higher epoch than the highest seen becomes it."""
         owned = self._owned[partition]
@@ -281,9 +300,12 @@ class MemoryLog(Log):
             entries = log.ticks[partition]
             first = entries[0].cursor if entries else START
             last = log.last(partition)
-            published = self._owned[partition].topics.values()
-            size = _size(entries, 2) + sum(_size(records, 1) for records in published)
-            return Extent(first, last, last[1], len(entries), size)
+            topics = self._owned[partition].topics
+            sizes = {topic: _size(records, 1) for topic, records in topics.items()}
+            return Extent(
+                first, last, last[1], len(entries), _size(entries, 2) + sum(sizes.values()), len(topics[Topic.REJECTS]),
+                sizes[Topic.REJECTS], log.quota[partition], log.full(partition),
+            )
 
     def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
         log = self._log

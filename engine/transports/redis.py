@@ -2,10 +2,10 @@
 
 Keys of a partition, all under one hash tag: streams `ticks.{p}`, `signals.<deployment>.{p}`, `rejects.<deployment>.{p}`,
 `journal.<deployment>.{p}`, `epochs.<deployment>.{p}`, hashes `owner.<deployment>.{p}`, `blobs.<deployment>.{p}`, list
-`checkpoints.<deployment>.{p}`, number `trimmed.{p}` of tick records forgotten. One stream `models`, whose record 1-0 says
-what the log is and whose record k-0 is control record k; one hash `board`. A tick's cursor is its id; what is published
-about it has the id `ms-(seq·2³²+ordinal)`, so that a position is an id and Redis itself refuses repeats. Ids have 64
-bits: never a number in Lua, whose numbers have 53.
+`checkpoints.<deployment>.{p}`, numbers `trimmed.{p}` of tick records forgotten and `quota.{p}` of bytes. One stream
+`models`, whose record 1-0 says what the log is and whose record k-0 is control record k; one hash `board`. A tick's cursor
+is its id; what is published about it has the id `ms-(seq·2³²+ordinal)`, so that a position is an id and Redis itself
+refuses repeats. Ids have 64 bits: never a number in Lua, whose numbers have 53.
 
 A write whose outcome is unknown (a time-out, a lost connection) is never sent again. Scripts are sent whole (EVAL):
 measured no slower than by digest, and then a server that has forgotten its scripts needn't be noticed.
@@ -31,7 +31,7 @@ from ..errors import InputRefused, TransportUnreachable, UsageError
 from ..instruments import Instruments
 from ..redis_server import EmbeddedServer, with_server
 from ..types import LAST_ORDINAL, NOWHERE, Cursor, Entry, Kind, Position
-from .base import KEPT, TRACE, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, rising
+from .base import EVERY, KEPT, TRACE, UNSAID, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, full, rising
 from .redis_client import Client
 
 T = TypeVar("T")
@@ -50,6 +50,9 @@ CHUNK = 256 * 1024
 
 SWEEP = 10_000
 """Published records of a topic that one `trim` forgets at most: a millisecond or two of the server's time."""
+
+RESERVE = 256 * 2**20
+"""bytes below the server's maxmemory that ticks leave to owners; a quarter of it where that is more, a half where less."""
 
 SAMPLES = 64
 """Blocks of a stream looked at to estimate what all of them take."""
@@ -169,24 +172,48 @@ end
 return {ticks, published}
 """.replace("LAST_ORDINAL", str(LAST_ORDINAL))
 
-# KEYS: ticks, trimmed, then the topics. XINFO names its fields: versions differ in their order.
-_EXTENT = """
-local about, bytes = {}, 0
+_TRIM_REJECTS = _FENCE + "return redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[2], 'LIMIT', ARGV[3])"
+
+# Why ticks are refused, '' where they are taken. Another's share of the server's memory counts too, its own buffers as well:
+# what is left is what owners have. Who may not ask (ACL) sees no maxmemory. ahead: bytes as good as there, as what a producer
+# that is refused holds in its hand is while it asks.
+_FULL = """
+local function full(ticks, quota, ahead)
+  local size = redis.call('MEMORY', 'USAGE', ticks, 'SAMPLES', SAMPLES) or 0
+  if size > quota then return string.format('its ticks take %.1f MB, its quota is %.1f', size / 1e6, quota / 1e6) end
+  local told = redis.pcall('INFO', 'memory')
+  if type(told) ~= 'string' then return '' end
+  local used, most = tonumber(string.match(told, 'used_memory:(%d+)')), tonumber(string.match(told, 'maxmemory:(%d+)') or '0')
+  if most == 0 or used + ahead <= most - math.max(most / 4, math.min(most / 2, RESERVE)) then return '' end
+  return string.format('its server uses %.1f MB of a maxmemory of %.1f, the rest is for engines', used / 1e6, most / 1e6)
+end
+""".replace("SAMPLES)", f"{SAMPLES})").replace("RESERVE", str(RESERVE))
+
+# KEYS: ticks, trimmed, then the topics, then the quota. ARGV: samples, quota where nobody said one. XINFO names its fields:
+# versions differ in their order.
+_EXTENT = _FULL + """
+local about, sizes, topics = {}, {}, {}
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local fields = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #fields, 2 do about[fields[i]] = fields[i + 1] end
 end
-for k = 1, #KEYS do bytes = bytes + (redis.call('MEMORY', 'USAGE', KEYS[k], 'SAMPLES', ARGV[1]) or 0) end
-local first = about['first-entry']
+for k = 1, #KEYS - 1 do sizes[k] = redis.call('MEMORY', 'USAGE', KEYS[k], 'SAMPLES', ARGV[1]) or 0 end
+for k = 3, #KEYS - 1 do topics[k - 2] = redis.call('XLEN', KEYS[k]) end
+local first, quota = about['first-entry'], redis.call('GET', KEYS[#KEYS])
 return {
-  first and first[1] or '0-0', about['last-generated-id'] or '0-0',
-  redis.call('GET', KEYS[2]) or '0', about['length'] or 0, bytes
+  first and first[1] or '0-0', about['last-generated-id'] or '0-0', redis.call('GET', KEYS[2]) or '0', about['length'] or 0,
+  sizes, topics, quota or '0', full(KEYS[1], tonumber(quota or ARGV[2]), 1048576)
 }
 """
 
+# KEYS: ticks, quota. ARGV: the field, quota where nobody said one, payloads. _LOOK goes before it, now and then.
+_LOOK = _FULL + """
+local why = full(KEYS[1], tonumber(redis.call('GET', KEYS[2]) or ARGV[2]), 0)
+if why ~= '' then return why end
+"""
 _APPEND = """
 local ids = {}
-for i = 2, #ARGV do ids[i - 1] = redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i]) end
+for i = 3, #ARGV do ids[i - 2] = redis.call('XADD', KEYS[1], '*', ARGV[1], ARGV[i]) end
 return ids
 """
 
@@ -270,6 +297,8 @@ class RedisLog(Log):
         self._reader, self._writer = self._client.connection(), self._client.connection()
         self._sent: deque[_Step] = deque()
         self._last: dict[int, bytes] = {}
+        self._unseen: dict[int, int] = {}
+        """bytes appended to a partition since it was looked at how full it is."""
         self._server = server
         self.url = f"{EMBEDDED}{server.folder}" if server else self._client.shown
         self.deployment = deployment
@@ -299,7 +328,7 @@ class RedisLog(Log):
         def keys(topic: str) -> list[bytes]:
             return [f"{prefix}{topic}.{{{p}}}".encode() for p in range(self.partitions)]
 
-        self._ticks, self._trimmed = keys("ticks"), keys("trimmed")
+        self._ticks, self._trimmed, self._quota = keys("ticks"), keys("trimmed"), keys("quota")
         self._owner, self._epochs, self._checkpoints, self._blobs = (
             keys(f"{what}.{deployment}") for what in ("owner", "epochs", "checkpoints", "blobs")
         )
@@ -310,11 +339,19 @@ class RedisLog(Log):
     def append(self, partition: int, payloads: Sequence[bytes], kind: Kind = Kind.TICKS) -> list[Cursor]:
         if kind not in _FIELD:
             raise InputRefused("kind", f"{kind.name} records can't leave their process", hint="encode them as a frame")
-        cursors: list[Cursor] = []
-        for chunk in _chunks(payloads, len):
-            ids = self._ask("EVAL", _APPEND, 1, self._ticks[partition], _FIELD[kind], *chunk)
+        keys, cursors = (self._ticks[partition], self._quota[partition]), list[Cursor]()
+        look = kind is not Kind.CONTROL and self._unseen.get(partition, EVERY) >= EVERY
+        for n, chunk in enumerate(_chunks(payloads, len)):
+            script = _LOOK + _APPEND if look and n == 0 else _APPEND
+            ids = self._ask("EVAL", script, 2, *keys, _FIELD[kind], UNSAID // self.partitions, *chunk)
+            if isinstance(ids, bytes):
+                raise full(self.url, partition, ids.decode())
             cursors += map(_cursor, ids)
+        self._unseen[partition] = (0 if look else self._unseen.get(partition, EVERY)) + sum(map(len, payloads))
         return cursors
+
+    def limit(self, partition: int, quota: int) -> None:
+        self._ask("SET", self._quota[partition], quota)
 
     # ---- control records
 
@@ -461,12 +498,22 @@ class RedisLog(Log):
         keys = (self._owner[partition], *self._counted(partition))
         return Trimmed(*self._ask("EVAL", _TRIM, len(keys), *keys, epoch, b"%d-%d" % before, max(most, 0), SWEEP))
 
+    def trim_rejects(self, partition: int, epoch: int, keep: int) -> int:
+        keys = (self._owner[partition], self._topics[Topic.REJECTS][partition])
+        return int(self._ask("EVAL", _TRIM_REJECTS, 2, *keys, epoch, max(keep, 1), SWEEP))
+
     # ---- readers
 
     def extent(self, partition: int) -> Extent:
-        keys = self._counted(partition)
-        first, last, trimmed, kept, size = self._ask("EVAL", _EXTENT, len(keys), *keys, SAMPLES)
-        return Extent(_cursor(first), _cursor(last), int(trimmed) + kept, kept, size)
+        keys = (*self._counted(partition), self._quota[partition])
+        first, last, trimmed, kept, sizes, topics, quota, why = self._ask(
+            "EVAL", _EXTENT, len(keys), *keys, SAMPLES, UNSAID // self.partitions
+        )
+        rejects = list(Topic).index(Topic.REJECTS)
+        return Extent(
+            _cursor(first), _cursor(last), int(trimmed) + kept, kept, sum(sizes), topics[rejects], sizes[2 + rejects],
+            int(quota), why.decode(),
+        )
 
     def _counted(self, partition: int) -> list[bytes]:
         """The partition's ticks, the count of those forgotten, and its topics."""

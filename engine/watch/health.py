@@ -38,6 +38,8 @@ class Work(NamedTuple):
     lag_ticks: float | None = None
     lag_s: float | None = None
     """Age of what is to be read next, 0 where nothing is; None where nobody knows."""
+    full: str = ""
+    """Why feeds are refused just now, in words; empty where they aren't."""
     held_by: str | None = None
     """Takes more than its share of the log's room and can't be trimmed: who still needs what should go."""
     paused: tuple[str, ...] = ()
@@ -91,7 +93,8 @@ def readiness(facts: Facts, now: int) -> Verdict:
     waiting = [work for work in facts.work if work.waits_for is not None]
     mute = [work for work in facts.work if work.bundle is None]
     late = [work for work in facts.work if (work.lag_s or 0.0) > FAR_BEHIND_S]
-    full = [work for work in facts.work if work.held_by is not None]
+    full = [work for work in facts.work if work.full]
+    over = [work for work in facts.work if work.held_by is not None]
     reason, hint = "ready", ""
     if facts.outage is not None:
         reason, hint = f"no log: {facts.outage}", "it goes on by itself when the log answers again"
@@ -104,11 +107,15 @@ def readiness(facts: Facts, now: int) -> Verdict:
         reason, hint = "no bundle", "tocsin models activate champion"
     elif facts.warm_share == 0.0:
         reason, hint = "warming", "the windows fill with the ticks that come, or with files: tocsin run engine --warm FILE"
+    elif full:
+        held = "" if full[0].held_by is None else f", held by {full[0].held_by}"
+        reason = f"log full: partition {_numbers(full)}{held}"
+        hint = f"feeds hold their ticks ({full[0].full}): it passes by itself unless somebody holds the log (tocsin log info)"
     elif late:
         reason = f"far behind: partition {_numbers(late)}"
         hint = "it catches up by itself if this machine can; else let another engine own some of the partitions"
-    elif full:
-        reason = f"log over its quota: partition {_numbers(full)}, held by {full[0].held_by}"
+    elif over:
+        reason = f"log over its quota: partition {_numbers(over)}, held by {over[0].held_by}"
         hint = "start what holds it, end its hold if it is gone for good (tocsin log release), or raise [log] keep_mb"
     return Verdict(reason == "ready", reason, details | ({"hint": hint} if hint else {}))
 

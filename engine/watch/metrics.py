@@ -96,6 +96,10 @@ def _partitions(status: Status) -> Iterator[Metric]:
                  (((number,), extent.bytes) for number, extent in extents.items()))
     yield _gauge("log_kept_records", "Tick records that aren't trimmed yet.", by,
                  (((number,), extent.kept) for number, extent in extents.items()))
+    yield _gauge("log_full", "1 where feeds are refused: ticks take twice their share, or the server has no more room.", by,
+                 (((number,), bool(one.full)) for number, one in work))
+    yield _counter("rejects_trimmed", "Rejects forgotten before the ticks they are about: they took more than a quarter.", by,
+                   (((number,), status.keeper.rejects_trimmed[int(number)]) for number, _ in work))
     yield _gauge("log_over_quota", "1 where more is kept than [log] keep_mb allows, because somebody still needs it.", by,
                  (((number,), one.held_by is not None) for number, one in work))
 

@@ -79,8 +79,8 @@ class Status:
         return Work(
             number, part.bundle.version if part.bundle else None, part.followed.get(_ACTIVATE, 0),
             msgspec.json.decode(entry.payload, type=_Named).body.version if entry else None,
-            behind, None if behind is None else behind * self.seen.ticks_per_record(), lag_s, self.keeper.over.get(number),
-            part.paused, part.known_paused,
+            behind, None if behind is None else behind * self.seen.ticks_per_record(), lag_s,
+            extent.full if extent else "", self.keeper.over.get(number), part.paused, part.known_paused,
         )
 
 

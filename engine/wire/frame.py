@@ -63,6 +63,11 @@ def is_frame(payload: bytes) -> bool:
     return payload[:3] == MAGIC
 
 
+def rows(payload: bytes) -> int:
+    """Of a frame of ours; whatever else begins like one may say anything."""
+    return int.from_bytes(payload[4:8], "little")
+
+
 def pack(ticks: TickBatch) -> bytes:
     """At most MAX_ROWS ticks as one frame; only symbols that occur are in its table."""
     if len(ticks) > MAX_ROWS:

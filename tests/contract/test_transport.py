@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine.errors import InputRefused, OwnershipLost, TocsinError, TransportUnreachable
 from engine.transports import create_log, open_log
-from engine.transports.base import KEPT, Extent, Log, Ownership, Record, Topic
+from engine.transports.base import EVERY, KEPT, Extent, Log, Ownership, Record, Topic
 from engine.transports.memory import MemoryLog
 from engine.types import LAST_ORDINAL, NOWHERE, START, Cursor, Kind, Position
 
@@ -912,3 +912,67 @@ def test_every_history_ends_as_in_memory(door: Door, operations: list[tuple[Any,
     assert visible(log) == visible(twin)
     assert log.staged(0, "wxyz") == twin.staged(0, "wxyz")
     log.close()
+
+
+# ---- a full log
+
+
+def filled(log: Log, payload: bytes = b"x" * 1000, most: int = 100_000) -> list[Cursor]:
+    """Ticks appended to partition 0 until it takes no more; at most so many."""
+    cursors: list[Cursor] = []
+    with refused("full"):
+        for _ in range(most):
+            cursors += log.append(0, [payload] * 10)
+    return cursors
+
+
+def test_ticks_beyond_the_quota_are_refused_whole(door: Door) -> None:
+    log, other = door(), door("paper")
+    log.limit(0, 1_000_000)
+    assert log.extent(0)[-2:] == (1_000_000, "")
+    cursors = filled(log)
+    assert 1_000_000 - 300_000 < 1000 * len(cursors) < 1_000_000 + 2 * EVERY
+    for each in (log, other):
+        with refused("full"):
+            each.append(0, [b"t"] * 7)
+    assert log.extent(0).full
+    assert stored(log) == cursors
+    other.append(1, [b"a partition has room for itself"])
+
+
+def test_a_full_log_has_room_for_its_owner_and_takes_ticks_again_once_trimmed(log: Log) -> None:
+    epoch = owned(log)
+    log.limit(0, 500_000)
+    cursors = filled(log)
+    publish(log, epoch, [signal(Position(cursors[3], 0)), reject(Position(cursors[4], 0))], b"checkpoint")
+    log.stage(0, epoch, {"blob": b"b"})
+    control = log.append(0, [b"c"], Kind.CONTROL)
+    assert stored(log) == cursors + control
+    assert forget(log, epoch, cursors[-50]) > 0
+    assert log.extent(0).full == ""
+    assert log.append(0, [b"t"])
+    log.limit(0, 1)
+    assert log.extent(0).full
+    log.limit(0, 10_000_000)
+    assert log.append(0, [b"t"])
+
+
+def test_rejects_are_forgotten_oldest_first_and_never_the_newest(log: Log) -> None:
+    epoch = owned(log)
+    rejects = [reject(at(n), b"r" * 50) for n in range(1, 501)]
+    publish(log, epoch, [*rejects, signal(at(501))])
+    before = log.extent(0)
+    assert before.rejects == 500
+    assert 500 * 50 < before.rejects_bytes < before.bytes
+    gone = log.trim_rejects(0, epoch, 300)
+    assert 200 - BLOCK <= gone <= 200
+    left = log.published(0, REJECTS, NOWHERE, 1000)
+    assert [position for position, _ in left] == [record.position for record in rejects[gone:]]
+    assert log.extent(0).rejects == 500 - gone
+    assert log.published(0, SIGNALS, NOWHERE, 10) == [(at(501), b"s")]
+    while log.trim_rejects(0, epoch, 0):
+        pass
+    assert log.published(0, REJECTS, NOWHERE, 1000)[-1][0] == at(500)
+    assert log.trim_rejects(1, owned(log, 1), 1) == 0
+    with refused("fenced"):
+        log.trim_rejects(0, epoch - 1, 0)

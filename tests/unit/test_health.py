@@ -61,6 +61,8 @@ def test_who_is_paused_is_ready_and_says_so() -> None:
     ({"bundle": None}, "no bundle"),
     ({"warm_share": 0.0}, "warming"),
     ({"lag_s": FAR_BEHIND_S + 0.1}, "far behind: partition 2"),
+    ({"full": "its ticks take 9 MB", "lag_s": 99.0}, "log full: partition 2"),
+    ({"full": "its ticks take 9 MB", "held_by": "hold.recorder.x"}, "log full: partition 2, held by hold.recorder.x"),
     ({"held_by": "hold.recorder.x"}, "log over its quota: partition 2, held by hold.recorder.x"),
 ])
 def test_not_ready_and_why(change: dict[str, Any], reason: str) -> None:
@@ -78,7 +80,7 @@ def test_what_nobody_knows_is_no_reason() -> None:
 
 
 def test_the_way_out_stands_with_the_reason() -> None:
-    for change in ({"bundle": None}, {"waits_for": "8"}, {"lag_s": 99.0}, {"held_by": "x"}):
+    for change in ({"bundle": None}, {"waits_for": "8"}, {"lag_s": 99.0}, {"held_by": "x"}, {"full": "why"}):
         assert readiness(Facts(LIVES, (ANSWERS._replace(**change),), 1.0), NOW).details["hint"]
     assert "models activate" in readiness(Facts(LIVES, (ANSWERS._replace(bundle=None),), 1.0), NOW).details["hint"]
 

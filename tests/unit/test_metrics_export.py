@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +49,7 @@ class Scene:
         self.seen = Observer()
         self.parts = {number: Partition(number, 1, Instruments()) for number in (3, 1)}
         self.inbox: Any = SimpleNamespace(paused={})
-        self.keeper: Any = SimpleNamespace(extents={}, over={})
+        self.keeper: Any = SimpleNamespace(extents={}, over={}, rejects_trimmed=Counter())
         self.loops: list[Any] = []
         self.status = Status("a", MemoryLog(4), self.seen, self.parts, self.inbox, self.keeper, self.loops)
         for number in self.parts:
@@ -192,6 +193,14 @@ def test_the_log_over_its_quota(scene: Scene) -> None:
     scene.keeper.over[3] = "hold.recorder.x"
     assert scene.scrape()["tocsin_log_over_quota", ("3",)] == 1
     assert scene.scrape()["tocsin_log_over_quota", ("1",)] == 0
+
+
+def test_a_full_log(scene: Scene) -> None:
+    scene.keeper.extents = {1: Extent((0, 1), (0, 9), 9, 9, 9, full="why"), 3: Extent((0, 1), (0, 9), 9, 9, 9)}
+    scene.keeper.rejects_trimmed = Counter({3: 70})
+    found = scene.scrape()
+    assert [found["tocsin_log_full", (number,)] for number in ("1", "3")] == [1, 0]
+    assert [found["tocsin_rejects_trimmed_total", (number,)] for number in ("1", "3")] == [0, 70]
 
 
 def test_the_age_of_a_symbol_and_of_a_checkpoint(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

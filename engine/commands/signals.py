@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ..arguments import cursor
 from ..config import Config
 from ..errors import UsageError
 from ..terminal import line_json, table
@@ -76,12 +77,7 @@ def _published(log: Log, after: dict[int, Position], stop: Callable[[], bool], f
 def _position(text: str | None) -> Position:
     from ..types import LAST_ORDINAL, NOWHERE, Position
 
-    if text is None:
-        return NOWHERE
-    major, _, minor = text.rpartition("-")
-    if not (minor.isdigit() and (major.isdigit() or not major)):
-        raise UsageError("position", f"{text!r} is no cursor", hint="1700000000000-0 on Redis, a number elsewhere")
-    return Position((int(major or 0), int(minor)), LAST_ORDINAL)
+    return NOWHERE if text is None else Position(cursor(text), LAST_ORDINAL)
 
 
 def _show(signals: Iterator[Signal], follow: bool) -> None:

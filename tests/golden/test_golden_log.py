@@ -99,6 +99,7 @@ def test_it_holds_all_that_happens_to_a_log() -> None:
     assert [msgspec.json.decode(record)["verb"] for _, record in log.controls()] == ["activate", "settings", "activate"]
     codes = [msgspec.json.decode(record)["code"] for record in published(log, Topic.REJECTS)]
     assert sorted(codes) == ["control", "late", "malformed", "malformed"]
+    assert "runtime" in {msgspec.json.decode(note)["note"] for note in published(log, Topic.JOURNAL)}
 
 
 def write() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from engine.export import schema as export_schema
 from engine.manifest import Manifest
 from engine.wire.records import schemas
 
@@ -17,7 +18,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def documents() -> dict[str, str]:
     """File name -> its text."""
-    kinds: dict[str, dict[str, Any]] = {**schemas(), "manifest": msgspec.json.schema(Manifest)}
+    kinds: dict[str, dict[str, Any]] = {**schemas(), "manifest": msgspec.json.schema(Manifest), "export": export_schema()}
     return {
         f"{name}.json": json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
         for name, schema in kinds.items()

@@ -25,6 +25,16 @@ def comment(text: str) -> str:
     return text
 
 
+def cursor(text: str) -> tuple[int, int]:
+    """A place in the log as signals and `log info` write it. Raises UsageError."""
+    from .wire.records import cursor_of
+
+    try:
+        return cursor_of(text)
+    except ValueError:
+        raise UsageError("position", f"{text!r} is no cursor", hint="1700000000000-0 on Redis, a number elsewhere") from None
+
+
 def column_map(text: str | None) -> dict[str, str]:
     """`bid=Bid,ts=Time:ms` as a mapping, ours to theirs. Raises UsageError."""
     pairs = [item.partition("=") for item in (text or "").split(",") if item]

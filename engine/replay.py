@@ -1,11 +1,11 @@
-"""Replay: files under one fixed bundle, or a log under its own control records, through the very same pipeline.
+"""Replay: files or a lake under one fixed bundle, or a log under its own control records, by the very same pipeline.
 
 What is published goes into a log in memory; nothing is written anywhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ from .watch.observer import Observer
 from .workers.inline import InlineWorkers
 
 _ALL = 2**62
+_NEVER = 2**63 - 1
 
 
 class Replayed(NamedTuple):
@@ -38,6 +39,8 @@ class Replayed(NamedTuple):
     signals: list[bytes]
     rejects: list[bytes]
     seen: Observer
+    ends: dict[int, Cursor]
+    """Per partition the last record of the log that was gone through."""
 
 
 class FixedBundle(Following):
@@ -61,25 +64,47 @@ class FixedBundle(Following):
 
 
 class RowsLog(MemoryLog):
-    """A file as a log of one partition: records of `step` rows, made as they are read, and one activation.
+    """Batches of rows as a log of one partition: records of `step` rows, made as they are read, and one activation.
 
-    A record that ends after row r has the cursor (0, 2r + 2), the activation an odd one; the positions of signals are
-    the file's own rows.
+    A record that ends after row r has the cursor (0, 2r + 2), the activation, in front of the first row stamped at or
+    after `start`, an odd one; the positions of signals are the rows' own. Of the batches one is held at a time.
     """
 
-    def __init__(self, ticks: TickBatch, step: int, start_row: int, deployment: str, rules: Instruments) -> None:
+    def __init__(self, batches: Iterable[TickBatch], step: int, start: int, deployment: str, rules: Instruments) -> None:
         super().__init__(1, deployment, rules=rules)
-        self._ticks = ticks
+        self._batches = iter(batches)
         self._step = step
-        self._start = start_row
+        self._from = start
+        self._batch: TickBatch | None = None
+        self._first = self._end = 0
+        """Rows before the batch, and before the next one."""
+        self._start = 0 if start <= 0 else _NEVER
+        """The row in front of which the activation stands."""
 
     def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
         cursor = after[0][1]
         row = cursor // 2
+        while row == self._end and self._next():
+            pass
         if row == self._start and cursor % 2 == 0:
             return {0: [Entry((0, cursor + 1), Kind.CONTROL, b"")]}
-        end = min(row + self._step, len(self._ticks), self._start if row < self._start else _ALL)
-        return {0: [Entry((0, 2 * end), Kind.ROWS, self._ticks[row:end])]} if end > row else {}
+        end = min(row + self._step, self._end, self._start if row < self._start else _NEVER)
+        if self._batch is None or end == row:
+            return {}
+        return {0: [Entry((0, 2 * end), Kind.ROWS, self._batch[row - self._first:end - self._first])]}
+
+    def _next(self) -> bool:
+        """Go on to the next batch, where there is one."""
+        self._batch = None                     # not two at a time
+        self._batch = next(self._batches, None)
+        if self._batch is None:
+            return False
+        self._first, self._end = self._end, self._end + len(self._batch)
+        if self._start == _NEVER:
+            row = first_row(self._batch, self._from)
+            if row < len(self._batch):
+                self._start = self._first + row
+        return True
 
 
 def first_row(ticks: TickBatch, start: int) -> int:
@@ -88,17 +113,27 @@ def first_row(ticks: TickBatch, start: int) -> int:
     return int(np.argmax(later)) if later.any() else len(ticks)
 
 
-def replay(
-    ticks: TickBatch, bundle: Bundle, rules: Instruments, *, batch: int = 4096, start: int | None = None,
-    deployment: str = "main", features: FeatureSet | None = None,
-) -> Replayed:
-    """Signals and rejects of files (read_ticks) under one bundle; the same bytes for every `batch`.
+def numbered(batches: Iterable[TickBatch]) -> Iterator[TickBatch]:
+    """The same ticks as a file would hold them: each in a record of its own, numbered from 0, stored who knows when."""
+    row = 0
+    for ticks in batches:
+        own = ("major", "minor", "ordinal", "appended")
+        columns = {name: column for name, column in ticks.columns().items() if name not in own}
+        yield TickBatch(ticks.instruments, minor=np.arange(row, row + len(ticks)), **columns)
+        row += len(ticks)
 
-    batch: rows handed over at a time, and asked rows from which a micro-batch is cut. start: ns UTC; ticks before it
-    only fill the state. Raises ModelRefused, InputRefused.
+
+def replay(
+    ticks: TickBatch | Iterable[TickBatch], bundle: Bundle, rules: Instruments, *, batch: int = 4096,
+    start: int | None = None, deployment: str = "main", features: FeatureSet | None = None,
+) -> Replayed:
+    """Signals and rejects of files (read_ticks), or of `numbered` batches one after another, under one bundle.
+
+    The same bytes for every `batch`: rows handed over at a time, and asked rows from which a micro-batch is cut. start: ns
+    UTC; ticks before it only fill the state. Raises ModelRefused, InputRefused.
     """
-    start_row = first_row(ticks, start) if start is not None else 0
-    log = RowsLog(ticks, batch, start_row, deployment, rules)
+    batches = [ticks] if isinstance(ticks, TickBatch) else ticks
+    log = RowsLog(batches, batch, start or 0, deployment, rules)
     return _run(log, FixedBundle(bundle), 1, batch, features or FeatureSet.default())
 
 
@@ -108,11 +143,11 @@ class Shadow(MemoryLog):
     def __init__(self, source: Log) -> None:
         super().__init__(source.partitions, source.deployment, source.identity, rules=source.rules)
         self._source = source
-        self._end = {partition: source.extent(partition).last for partition in range(source.partitions)}
+        self.ends = {partition: source.extent(partition).last for partition in range(source.partitions)}
 
     def read(self, after: Mapping[int, Cursor], count: int, block_ms: int = 0) -> dict[int, list[Entry]]:
-        found = self._source.read({p: cursor for p, cursor in after.items() if cursor < self._end[p]}, count)
-        until = {p: [entry for entry in entries if entry.cursor <= self._end[p]] for p, entries in found.items()}
+        found = self._source.read({p: cursor for p, cursor in after.items() if cursor < self.ends[p]}, count)
+        until = {p: [entry for entry in entries if entry.cursor <= self.ends[p]] for p, entries in found.items()}
         return {p: entries for p, entries in until.items() if entries}
 
     def entry(self, partition: int, cursor: Cursor) -> Entry | None:
@@ -140,9 +175,10 @@ def replay_log(source: Log, registry: Registry, features: FeatureSet, *, batch: 
     """
     _check_whole(source)
     controls = read_controls(source, registry.public_key())
-    done = _run(Shadow(source), Follower(controls, staging_of(registry, features)), READ, batch, features)
+    shadow = Shadow(source)
+    done = _run(shadow, Follower(controls, staging_of(registry, features)), READ, batch, features)
     _check_whole(source)
-    return done
+    return done._replace(ends=shadow.ends)
 
 
 def _check_whole(source: Log) -> None:
@@ -165,7 +201,7 @@ def _run(log: MemoryLog, follower: Following, read: int, batch: int, features: F
         return take_over(event.partition, event.epoch, log, checkpoints, follower.load, lambda number: None)
 
     run(inbox, log, workers, checkpoints, follower, granted, {}, seen, batch)
-    return Replayed(_all(log, Topic.SIGNALS), _all(log, Topic.REJECTS), seen)
+    return Replayed(_all(log, Topic.SIGNALS), _all(log, Topic.REJECTS), seen, {})
 
 
 def _all(log: MemoryLog, topic: Topic) -> list[bytes]:

@@ -24,6 +24,7 @@ from engine.wire.ticks import decode, encode
 from tests.made import made_ticks
 from trainers import lake_writer
 from trainers.lake import LOG_ORDER, OUTCOMES, Lake, folder_of, segments_in
+from trainers.lake_verify import verify
 from trainers.recorder import Recorder
 
 DAY = 86_400_000_000_000
@@ -156,6 +157,9 @@ def assert_equal(log: Log, folder: Path) -> None:
         places = pl.read_parquet(file).select(LOG_ORDER).rows()
         assert places == sorted(places)
         assert (segment.first, segment.last) == (places[0][:2], places[-1][:2])
+    found = verify(Lake(folder / "lake"))
+    assert found.faults == []
+    assert found.rows >= sum(map(len, expected.values()))
     files = stored(folder)
     assert all(len(rows) == len(set(rows)) for rows in files.values())
     for symbol in {row[0] for row in expected["ticks"]}:

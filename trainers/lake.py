@@ -7,9 +7,11 @@
     LAKE/checkpoints/<day of append>/<segment>      an engine's checkpoint a day and partition
     LAKE/lock, LAKE/status                          who writes, and how far it is
 
-A segment is `<level>-<partition>-<first cursor>-<last cursor>.parquet` and holds every row of its folder between the
-two. `commit` is the one point at which anything changes: a segment that ends above its partition's committed cursor
+A segment is `<level>-<partition>-<first cursor>-<last cursor>-<digest>.parquet` and holds every row of its folder between
+the two. `commit` is the one point at which anything changes: a segment that ends above its partition's committed cursor
 doesn't exist yet, one that lies inside another's range exists no more. So a writer may be killed anywhere.
+
+Ticks of files that were taken in stand in a partition of their own, the one after the log's last, numbered from (0, 1).
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("tocsin")
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, FORMAT)
+"""Format 1: segments without a digest, commits without counts of rows and without imports."""
 DAY_NS = 86_400_000_000_000
 FOREVER = 2**63 - 1
 
@@ -52,7 +56,7 @@ OUTCOMES = tuple(TAKEN if code is None else code.value for code in VERDICTS)
 """The word in column `verdict`, by event time's verdict."""
 
 LOG_ORDER = ("major", "minor", "partition", "ordinal")
-_NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.(\d+)-(\d+)\.(\d+)\.parquet")
+_NAME = re.compile(r"(\d+)-(\d+)-(\d+)\.(\d+)-(\d+)\.(\d+)(?:-([0-9a-f]{32}))?\.parquet")
 _WHOLE = 180
 """Characters of a symbol's folder from which on it is told apart by a digest: file systems take 255 bytes."""
 
@@ -66,11 +70,18 @@ class Segment(NamedTuple):
     partition: int
     first: Cursor
     last: Cursor
+    digest: str = ""
+    """Of the file's bytes (`digest_of`); empty where the first format wrote it."""
 
     @property
     def path(self) -> Path:
         (a, b), (c, d) = self.first, self.last
-        return self.folder / f"{self.level}-{self.partition}-{a}.{b}-{c}.{d}.parquet"
+        return self.folder / f"{self.level}-{self.partition}-{a}.{b}-{c}.{d}{self.digest and f'-{self.digest}'}.parquet"
+
+
+def digest_of(content: bytes | memoryview) -> str:
+    """The first half of its sha256."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -96,6 +107,22 @@ class Gap(msgspec.Struct, frozen=True):
     before: Cursor
 
 
+class Import(msgspec.Struct, frozen=True):
+    """Ticks of files that were taken in at once."""
+
+    files: list[str]
+    """Their names."""
+    at: int
+    """ns UTC when."""
+    first: Cursor
+    last: Cursor
+    instruments: list[Instrument]
+
+    @property
+    def rows(self) -> int:
+        return self.last[1] - self.first[1] + 1
+
+
 class Commit(msgspec.Struct, frozen=True):
     """Everything that counts. Its number rises with every change of what a reader may see."""
 
@@ -115,9 +142,20 @@ class Commit(msgspec.Struct, frozen=True):
     """Days that are being removed: whatever is left of them no longer counts."""
     removed: list[str]
     """Days removed for the quota so far."""
+    rows: dict[str, dict[str, int]] | None = None
+    """How many there are, by table and day. None: nobody counted yet, the first format wrote it."""
+    imports: list[Import] = []
+    """In the order of their cursors."""
+
+    @property
+    def ends(self) -> list[Cursor]:
+        """The committed cursor of each partition, and of what was taken in, if anything was."""
+        return [*(part.cursor for part in self.parts), *(taken.last for taken in self.imports[-1:])]
 
     def holds(self, segment: Segment) -> bool:
-        return segment.last <= self.parts[segment.partition].cursor and segment.folder.name not in self.removing
+        ends = self.ends
+        return segment.partition < len(ends) and segment.last <= ends[segment.partition] \
+            and segment.folder.name not in self.removing
 
 
 def day_of(ns: int) -> str:
@@ -136,8 +174,8 @@ def segments_in(folder: Path) -> Iterator[Segment]:
     """The segments whose names stand in a folder, whether they count or not."""
     for name in _names(folder):
         if found := _NAME.fullmatch(name):
-            level, partition, a, b, c, d = map(int, found.groups())
-            yield Segment(folder, level, partition, (a, b), (c, d))
+            level, partition, a, b, c, d = map(int, found.groups()[:6])
+            yield Segment(folder, level, partition, (a, b), (c, d), found[7] or "")
 
 
 def _names(folder: Path) -> list[str]:
@@ -168,7 +206,7 @@ def read_commit(folder: Path) -> Commit | None:
         commit = msgspec.msgpack.decode(content, type=Commit)
     except msgspec.DecodeError:
         commit = None
-    if commit is None or commit.format != FORMAT:
+    if commit is None or commit.format not in READ:
         raise InputRefused("lake_format", f"{folder / 'commit'} isn't of a lake this version reads",
                            hint="read it with the version that wrote it, or name another folder ([lake] path)")
     return commit
@@ -254,8 +292,8 @@ class Lake:
     ) -> Iterator[tuple[TickBatch, NDArray[np.bool_]]]:
         """A batch per UTC day, and which of its rows aren't whole in today's points."""
         commit = self.commit()
-        limits = {p: min(part.cursor, (upto or {}).get(p, part.cursor)) for p, part in enumerate(commit.parts)}
-        known = _instruments(commit)
+        limits = {p: min(end, (upto or {}).get(p, end)) for p, end in enumerate(commit.ends)}
+        known = instruments_of(commit)
         unknown = [symbol for symbol in symbols or () if symbol not in known]
         if unknown:
             raise InputRefused("lake_symbol", f"{self.folder} has no {', '.join(unknown)}", hint="see `tocsin lake list`")
@@ -273,27 +311,29 @@ class Lake:
         """Every row of a table (of TABLES; ticks: of one symbol) as it is stored, in log order."""
         import polars as pl
 
-        home = self.folder / table / folder_of(symbol) if table == TICKS else self.folder / table
-
         def read(segments: list[Segment]) -> pl.DataFrame:
             frames = [pl.read_parquet(segment.path) for segment in segments]
             return pl.concat(frames).sort(LOG_ORDER, maintain_order=True) if frames else pl.DataFrame()
 
+        return self.over(table, symbol, read)
+
+    def over(self, table: str, symbol: str, read: Callable[[list[Segment]], T]) -> T:
+        """What is made of the segments of a table (ticks: of one symbol) as one commit has them; may be asked twice."""
+        home = self.folder / table / folder_of(symbol) if table == TICKS else self.folder / table
         return self._consistent(partial(_under, home), read)
 
     def summary(self) -> list[dict[str, Any]]:
         """Per symbol: days, rows, from, to (ns of the first and last tick taken), refused by verdict, bytes."""
         found = []
-        for symbol in sorted(_instruments(self.commit())):
-            home = self.folder / TICKS / folder_of(symbol)
-            summed = self._consistent(partial(_under, home), _summed)
+        for symbol in sorted(instruments_of(self.commit())):
+            summed = self.over(TICKS, symbol, _summed)
             if summed:
                 found.append({"symbol": symbol, **summed})
         return found
 
     def refused(self) -> dict[str, int]:
         """How many inputs were no ticks, by code."""
-        return self._consistent(partial(_under, self.folder / REFUSED), partial(_counts, "code"))
+        return self.over(REFUSED, "", partial(_counts, "code"))
 
     def _consistent(self, find: Callable[[Commit], list[Segment]], read: Callable[[list[Segment]], T]) -> T:
         """Read what one commit holds: find and read once more if the lake was changed meanwhile.
@@ -323,8 +363,10 @@ def _under(home: Path, commit: Commit) -> list[Segment]:
     return _found((home / day for day in sorted(_names(home))), commit)
 
 
-def _instruments(commit: Commit) -> dict[str, Instrument]:
-    return {instrument.symbol: instrument for part in commit.parts for instrument in part.instruments}
+def instruments_of(commit: Commit) -> dict[str, Instrument]:
+    """By symbol; of one that was both taken in and recorded, as it is recorded."""
+    return {instrument.symbol: instrument for those in (commit.imports, commit.parts) for part in those
+            for instrument in part.instruments}
 
 
 def _summed(segments: list[Segment]) -> dict[str, Any] | None:

@@ -16,16 +16,31 @@ from collections.abc import Callable, Iterable, Iterator
 from fcntl import LOCK_EX, LOCK_NB, flock
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from engine import clock
 from engine.errors import InputRefused, OwnershipLost, TransportUnreachable
-from engine.transports.base import Log
+from engine.instruments import Instruments
 from engine.types import START
 
-from .lake import FORMAT, TABLES, TICKS, Commit, Gap, Part, Segment, counting, day_of, folder_of, read_commit, segments_in
+from .lake import (
+    FORMAT,
+    TABLES,
+    TICKS,
+    Commit,
+    Gap,
+    Import,
+    Part,
+    Segment,
+    counting,
+    day_of,
+    digest_of,
+    folder_of,
+    read_commit,
+    segments_in,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,13 +67,26 @@ class Fresh(NamedTuple):
     """With the columns of LOG_ORDER."""
 
 
+class Source(Protocol):
+    """What a lake must know of the log that it is the lake of: a Log says it."""
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def partitions(self) -> int: ...
+
+    @property
+    def rules(self) -> Instruments: ...
+
+
 class Writer:
     """The one writer of a lake. `commit` is what the lake holds, in `files` segments of `bytes` together."""
 
     commit: Commit
 
     def __init__(
-        self, folder: Path, source: Log, quota: float, tell: Callable[[str], None], pulse: Callable[[], None] = lambda: None
+        self, folder: Path, source: Source, quota: float, tell: Callable[[str], None], pulse: Callable[[], None] = lambda: None
     ) -> None:
         """Lock the lake, make it where there is none, and remove what no commit speaks of.
 
@@ -86,8 +114,10 @@ class Writer:
                     hint="give this log a lake of its own: [lake] path, or another --home",
                 )
             # a new number before anything is removed: who reads just now will look again
-            self._commit(msgspec.structs.replace(found, number=found.number + 1))
+            self._commit(msgspec.structs.replace(found, format=FORMAT, number=found.number + 1))
             self._sweep()
+            if found.rows is None:
+                self.commit = msgspec.structs.replace(self.commit, rows=_counted(folder, self._sizes))
         except BaseException:
             self.close()
             raise
@@ -102,25 +132,40 @@ class Writer:
 
     def append(self, fresh: Iterable[Fresh], parts: list[Part], newest: int, gaps: list[Gap]) -> None:
         """One commit: from here on the lake holds these rows too, up to the cursors of `parts`. Raises OSError."""
-        folders = {self._write(rows) for rows in fresh}
-        doomed = [segment for folder in folders for segment in self._put_together(folder)]
-        removing = self._beyond_quota(newest)
-        for folder in self._unsynced:
-            _sync(folder)
-        self._unsynced.clear()
-        self._commit(msgspec.structs.replace(
-            self.commit, number=self.commit.number + 1, at=clock.wall_ns(), newest=newest, parts=parts,
-            gaps=[*self.commit.gaps, *gaps], removing=removing, removed=[*self.commit.removed, *removing],
-        ))
-        for segment in doomed:
-            os.unlink(segment.path)
-        self._remove_days(removing)
+        rows, doomed = self._take(fresh)
+        self._settle(rows, doomed, self._beyond_quota(newest), newest, parts=parts, gaps=[*self.commit.gaps, *gaps])
+
+    def take_in(self, fresh: Iterable[Fresh], taken: Import, newest: int) -> None:
+        """One commit with ticks that the log never held: all of them or none.
+
+        Raises InputRefused `lake_full` where there isn't room within the quota, OSError; close the writer then.
+        """
+        before = set(self._sizes)
+        rows, doomed = self._take(fresh)
+        if self.bytes > self._quota:
+            for segment in set(self._sizes) - before:
+                os.unlink(segment.path)
+            raise InputRefused(
+                "lake_full", f"with these ticks {self.folder} would take {self.bytes / 1e9:.3g} GB, [lake] quota_gb is "
+                f"{self._quota / 1e9:.3g}; nothing was taken in", hint="raise [lake] quota_gb, or take in fewer days",
+            )
+        self._settle(rows, doomed, [], newest, imports=[*self.commit.imports, taken])
 
     def close(self) -> None:
         """Let another writer in."""
         os.close(self._lock)
 
     # ---- before the commit
+
+    def _take(self, fresh: Iterable[Fresh]) -> tuple[dict[str, dict[str, int]], list[Segment]]:
+        """Write rows, and put neighbours together. How many rows there are then, and the segments that lie inside others."""
+        counts = {table: dict(days) for table, days in (self.commit.rows or {}).items()}
+        folders = set()
+        for rows in fresh:
+            folders.add(self._write(rows))
+            days = counts.setdefault(rows.table, {})
+            days[rows.day] = days.get(rows.day, 0) + rows.frame.height
+        return counts, [segment for folder in folders for segment in self._put_together(folder)]
 
     def _write(self, rows: Fresh) -> Path:
         home = self.folder / rows.table
@@ -139,6 +184,7 @@ class Writer:
     def _store(self, segment: Segment, frame: pl.DataFrame) -> None:
         content = io.BytesIO()
         frame.write_parquet(content, compression="zstd", compression_level=LEVEL)
+        segment = segment._replace(digest=digest_of(content.getbuffer()))
         _put(segment.path, content.getbuffer())
         self._unsynced.add(segment.folder)
         self._add(segment, len(content.getbuffer()))
@@ -188,6 +234,21 @@ class Writer:
 
     # ---- the commit, and after it
 
+    def _settle(
+        self, rows: dict[str, dict[str, int]], doomed: list[Segment], removing: list[str], newest: int, **changes: Any
+    ) -> None:
+        for folder in self._unsynced:
+            _sync(folder)
+        self._unsynced.clear()
+        kept = {table: {day: n for day, n in days.items() if day not in removing} for table, days in rows.items()}
+        self._commit(msgspec.structs.replace(
+            self.commit, number=self.commit.number + 1, at=clock.wall_ns(), newest=newest, removing=removing,
+            removed=[*self.commit.removed, *removing], rows=kept, **changes,
+        ))
+        for segment in doomed:
+            os.unlink(segment.path)
+        self._remove_days(removing)
+
     def _commit(self, commit: Commit) -> None:
         _put(self.folder / "commit", msgspec.msgpack.encode(commit))
         _sync(self.folder)
@@ -234,13 +295,25 @@ class Writer:
         self.bytes -= self._sizes.pop(segment)
 
 
-def _beginning(folder: Path, source: Log) -> Commit:
+def _beginning(folder: Path, source: Source) -> Commit:
     """Of a lake that holds nothing. Raises InputRefused where there are rows: without a commit they would be swept away."""
     if any((folder / table).exists() for table in TABLES):
         raise InputRefused("lake_damaged", f"{folder} holds ticks, but its file `commit` is gone",
                            hint="bring the file back from a copy, or record into another folder ([lake] path)")
     parts = [Part(START, 0, [], [], source.rules.to_dict(), {}) for _ in range(source.partitions)]
-    return Commit(FORMAT, 0, secrets.token_hex(16), source.identity, clock.wall_ns(), 0, parts, [], [], [])
+    return Commit(FORMAT, 0, secrets.token_hex(16), source.identity, clock.wall_ns(), 0, parts, [], [], [], {})
+
+
+def _counted(folder: Path, segments: Iterable[Segment]) -> dict[str, dict[str, int]]:
+    """How many rows segments hold, by table and day."""
+    import polars as pl
+
+    counts: dict[str, dict[str, int]] = {}
+    for segment in segments:
+        days = counts.setdefault(segment.folder.relative_to(folder).parts[0], {})
+        rows = pl.scan_parquet(segment.path).select(pl.len()).collect().item()
+        days[segment.folder.name] = days.get(segment.folder.name, 0) + rows
+    return counts
 
 
 def _folders(folder: Path) -> Iterator[Path]:

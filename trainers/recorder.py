@@ -221,7 +221,7 @@ class Recorder:
 
     def _fresh(self, moved: list[_Partition]) -> Iterator[Fresh]:
         for part in moved:
-            yield from _ticks(part)
+            yield from tick_rows(part.number, part.judged)
             yield from _by_day(REFUSED, part.number, sorted(
                 (*item.position.cursor, item.position.ordinal, appended, item.code.value, item.payload)
                 for item, appended in part.refused
@@ -332,16 +332,19 @@ def _constant(name: str, value: int, frame: pl.DataFrame) -> pl.Series:
     return pl.repeat(value, frame.height, dtype=pl.Int32, eager=True).alias(name)
 
 
-def _ticks(part: _Partition) -> Iterator[Fresh]:
-    """By symbol and day of the stamp. Ticks that were counted otherwise, before settings changed, are files of their own."""
-    for _, same in groupby(part.judged, lambda judged: id(judged[0].instruments)):
+def tick_rows(partition: int, judged: list[tuple[TickBatch, I64]]) -> Iterator[Fresh]:
+    """Ticks and event time's verdicts on them, by symbol and day of the stamp.
+
+    Ticks that were counted otherwise, before settings changed, are files of their own.
+    """
+    for _, same in groupby(judged, lambda pair: id(pair[0].instruments)):
         batches, verdicts = zip(*same, strict=True)
         ticks = TickBatch.concat(list(batches))
         day = ticks.ts // DAY_NS
         order = np.lexsort((day, ticks.sid))                   # stable: within each group as in the log
         scales = np.array([(i.scale, i.size_scale) for i in ticks.instruments], np.int8)[ticks.sid[order]]
         frame = pl.DataFrame({
-            "partition": np.full(len(ticks), part.number, np.int32),
+            "partition": np.full(len(ticks), partition, np.int32),
             **{name: getattr(ticks, name)[order] for name in (
                 "major", "minor", "ordinal", "appended", "ts", "bid", "ask", "bid_size", "ask_size", "seq"
             )},
@@ -352,7 +355,7 @@ def _ticks(part: _Partition) -> Iterator[Fresh]:
         starts = np.flatnonzero(np.diff(sids, prepend=-1) | np.diff(days, prepend=-1))
         for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(ticks)], strict=True):
             symbol = ticks.instruments[sids[start]].symbol
-            yield Fresh(TICKS, symbol, day_of(int(days[start]) * DAY_NS), part.number, frame[start:end])
+            yield Fresh(TICKS, symbol, day_of(int(days[start]) * DAY_NS), partition, frame[start:end])
 
 
 def record(

@@ -1,21 +1,35 @@
-"""`tocsin log create|info|release`: make a log on a server of yours; what a log is, and who still needs it."""
+"""`tocsin log create|info|release|export`: make a log on a server of yours; what it is, who needs it; all of it as a file."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..arguments import cursor
 from ..config import Config
 from ..errors import UsageError
-from ..terminal import answer_json, table
+from ..terminal import answer_json, note, table
+
+if TYPE_CHECKING:
+    from ..transports.base import Log
 
 EXAMPLE = "tocsin log create --transport redis://localhost:6379 --partitions 4"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("create", "info", "release"))
+    parser.add_argument("what", choices=("create", "info", "release", "export"))
     parser.add_argument("hold", nargs="?", help="release: whose hold on the log to end, as `log info` names it, because nobody "
                         "will come back for it; a process that lives takes it again")
     parser.add_argument("--partitions", type=int, metavar="P", help="of the new log, for good (default [log] partitions: 4)")
+    parser.add_argument("--out", metavar="FILE|-", default="-", help="export: where to, as JSON lines that `tocsin replay` reads "
+                        "as a log (default stdout)")
+    parser.add_argument("--partition", type=int, metavar="P", help="export: this one only (default all)")
+    parser.add_argument("--from", dest="start", metavar="CURSOR", help="export: records after this one (default from the first)")
+    parser.add_argument("--to", dest="end", metavar="CURSOR", help="export: up to and with this one (default the newest)")
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
@@ -32,6 +46,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     else:
         log = open_log(config.url, deployment=config.log.deployment)
     try:
+        if args.what == "export":
+            return _export(log, args)
         if args.what == "release":
             name = f"{HOLDS}{args.hold.removeprefix(HOLDS)}"
             if name not in log.posts(HOLDS):
@@ -64,3 +80,43 @@ def run(args: argparse.Namespace, config: Config) -> int:
         ]
         table(title, ("partition", "owner", "epoch", "published up to", "checkpoints", "records", "needed by"), rows)
     return 0
+
+
+def _export(log: Log, args: argparse.Namespace) -> int:
+    """Everything the log holds, or a stretch of it, as JSON lines. Raises UsageError `partition`, `out`."""
+    from ..export import export
+    from ..types import START
+
+    if args.partition is not None and not 0 <= args.partition < log.partitions:
+        raise UsageError("partition", f"{log.url} has no partition {args.partition}", hint=f"there are 0 to {log.partitions - 1}")
+    partitions = range(log.partitions) if args.partition is None else [args.partition]
+    lines = export(log, partitions, cursor(args.start) if args.start else START, cursor(args.end) if args.end else None)
+    if args.out == "-":
+        for line in lines:
+            sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+        return 0
+    count = _whole(Path(args.out), lines)
+    if args.json:
+        answer_json({"out": args.out, "records": count})
+    else:
+        note(f"{count:,} records in {args.out}; `tocsin replay {args.out}` goes through them, with the bundles they name in the "
+             "registry")
+    return 0
+
+
+def _whole(path: Path, lines: Iterable[bytes]) -> int:
+    """The whole file or none of it; how many records it holds."""
+    temp = path.with_name(f".{path.name}.tmp")
+    count = -2                                 # the first and the last line are none
+    try:
+        with open(temp, "wb") as file:
+            for line in lines:
+                file.write(line + b"\n")
+                count += 1
+        os.replace(temp, path)
+    except OSError as error:
+        raise UsageError("out", f"{path} can't be written: {error.strerror or error}", hint="check the folder") from None
+    finally:
+        temp.unlink(missing_ok=True)
+    return count

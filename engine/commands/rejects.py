@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..arguments import cursor
 from ..config import Config
 from ..errors import InputRefused, UsageError
 from ..terminal import answer_json, line_json, note, table
@@ -241,7 +242,7 @@ def _back(reject: Reject, rules: Instruments, partitions: int) -> _Back:
 def _between(log: Log, start: str | None, end: str | None) -> Iterator[Reject]:
     """All that was refused from a place up to another, both included."""
     from ..types import NOWHERE
-    from ..wire.refusals import Stands, cursor, place, told_place
+    from ..wire.refusals import Stands, place, told_place
 
     low, high = (None if text is None else place(text) if ":" in text else cursor(text) for text in (start, end))
     only = {bound.partition for bound in (low, high) if isinstance(bound, Stands)}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ..arguments import cursor
 from ..config import Config
 from ..errors import UsageError
 from ..terminal import line_json, table
@@ -75,7 +76,6 @@ def _published(log: Log, after: dict[int, Position], stop: Callable[[], bool], f
 
 def _position(text: str | None) -> Position:
     from ..types import LAST_ORDINAL, NOWHERE, Position
-    from ..wire.refusals import cursor
 
     return NOWHERE if text is None else Position(cursor(text), LAST_ORDINAL)
 

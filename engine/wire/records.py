@@ -16,12 +16,22 @@ import numpy as np
 import orjson
 from msgspec import Meta, Struct
 
-from ..types import F32, F64, I64, REASONS, SIDES, Refused, TickBatch
+from ..types import F32, F64, I64, REASONS, SIDES, Cursor, Refused, TickBatch
 from .ticks import decimal
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Triple = Annotated[list[Probability], Meta(min_length=3, max_length=3)]
 RedisCursor = Annotated[str, Meta(pattern="^[0-9]+-[0-9]+$")]
+
+
+def cursor_of(told: int | str) -> Cursor:
+    """A cursor as a transport writes it, back: `ms-seq`, or a number. Raises ValueError."""
+    if isinstance(told, int):
+        return 0, told
+    major, dash, minor = told.rpartition("-")
+    if not (minor.isdecimal() and (major.isdecimal() or not dash)):
+        raise ValueError(f"{told!r} is no cursor")
+    return int(major or 0), int(minor)
 
 
 class Place(Struct, frozen=True):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ..errors import UsageError
-from ..types import Code, Cursor, Position
-from .records import Reject
+from ..types import Code, Position
+from .records import Reject, cursor_of
 
 
 class Meaning(NamedTuple):
@@ -78,18 +78,13 @@ def place(text: str) -> Stands:
     """The inverse of `told_place`. Raises UsageError `position`."""
     partition, _, rest = text.partition(":")
     at, _, ordinal = rest.partition(":")
-    if not (partition.isdecimal() and ordinal.isdecimal()):
-        raise UsageError("position", f"{text!r} is no position",
-                         hint="PARTITION:CURSOR:ORDINAL, as `tocsin rejects list` prints it: 1:1700000000000-0:0")
-    return Stands(int(partition), Position(cursor(at), int(ordinal)))
-
-
-def cursor(text: str) -> Cursor:
-    """A cursor as any transport writes it. Raises UsageError `position`."""
-    major, dash, minor = text.rpartition("-")
-    if not (minor.isdecimal() and (major.isdecimal() or not dash)):
-        raise UsageError("position", f"{text!r} is no cursor", hint="1700000000000-0 on Redis, a number elsewhere")
-    return int(major or 0), int(minor)
+    try:
+        if partition.isdecimal() and ordinal.isdecimal():
+            return Stands(int(partition), Position(cursor_of(at), int(ordinal)))
+    except ValueError:
+        pass
+    raise UsageError("position", f"{text!r} is no position",
+                     hint="PARTITION:CURSOR:ORDINAL, as `tocsin rejects list` prints it: 1:1700000000000-0:0")
 
 
 # ---- what it is

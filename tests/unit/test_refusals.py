@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.arguments import cursor
 from engine.errors import UsageError
 from engine.types import Code, Position
 from engine.wire.records import Place, Reject
-from engine.wire.refusals import MEANINGS, Stands, content, cursor, meaning, place, shown, symbol_of, told, told_place
+from engine.wire.refusals import MEANINGS, Stands, content, meaning, place, shown, symbol_of, told, told_place
 
 
 def reject(payload: bytes, at: int | str = "17-3") -> Reject:

@@ -13,7 +13,7 @@ from . import clock
 from .errors import TransportUnreachable
 from .transports.base import Log
 
-PASSING = frozenset({"unreachable", "timeout", "loading", "readonly", "memory", "disk", "broken", "repeat"})
+PASSING = frozenset({"unreachable", "timeout", "loading", "readonly", "memory", "disk", "broken", "repeat", "busy", "replicas"})
 """Codes of TransportUnreachable that may be over by themselves: a server gone, failing over, reading its file, or full; a
 step whose predecessor, or whose outcome, got lost on the way."""
 

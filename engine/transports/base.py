@@ -96,6 +96,15 @@ class Trimmed(NamedTuple):
     published: int
 
 
+class Advice(NamedTuple):
+    """One thing an operator should know of what holds the log. state: ok, missing (something can't be done), note."""
+
+    what: str
+    state: str
+    found: str
+    todo: str
+
+
 class Log(ABC):
     """One log of `partitions` partitions, seen by one deployment."""
 
@@ -276,6 +285,10 @@ class Log(ABC):
     @abstractmethod
     def checkpoints(self, partition: int) -> list[bytes]:
         """The manifests of the newest checkpoints, newest first, KEPT deep at most."""
+
+    def advice(self) -> list[Advice]:
+        """What an operator should know of the server that holds the log; nothing where it is no concern of theirs."""
+        return []
 
     @abstractmethod
     def format(self, cursor: Cursor) -> str | int:

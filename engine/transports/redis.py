@@ -16,10 +16,12 @@ the rest of a block waits until all of it may go, and a `trim` of fewer records 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -31,10 +33,13 @@ from ..errors import InputRefused, TransportUnreachable, UsageError
 from ..instruments import Instruments
 from ..redis_server import EmbeddedServer, with_server
 from ..types import LAST_ORDINAL, NOWHERE, Cursor, Entry, Kind, Position
-from .base import EVERY, KEPT, TRACE, UNSAID, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, full, rising
+from . import redis_settings
+from .base import EVERY, KEPT, TRACE, UNSAID, Advice, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, full, rising
 from .redis_client import Client
 
 T = TypeVar("T")
+
+logger = logging.getLogger("tocsin")
 
 FORMAT = b"2"
 """Of the keys and records above; a log of another format is refused."""
@@ -231,7 +236,10 @@ return free
 def open_log(url: str, deployment: str, create: int | None, rules: Instruments) -> Log:
     """The log of this URL. `create` counts for an embedded server only. Raises as `RedisLog`, and DeviceMissing."""
     if not url.startswith(EMBEDDED):
-        return RedisLog(url, deployment)
+        log = RedisLog(url, deployment)
+        if create is not None:         # somebody who will write
+            _fit(log)
+        return log
     folder = _folder(url)
     if create is None and not folder.exists():
         raise _no_log(url)             # asking leaves nothing behind
@@ -248,6 +256,15 @@ def create_log(url: str, partitions: int, rules: Instruments) -> Log:
             "log_exists", f"{log.url} already holds a log of {log.partitions} partitions", hint="use it or name another"
         )
     return log
+
+
+def _fit(log: RedisLog) -> None:
+    """Close a log whose server can't be trusted with what would be written there. Raises as `RedisLog.check`."""
+    try:
+        log.check()
+    except BaseException:
+        log.close()
+        raise
 
 
 def _folder(url: str) -> Path:
@@ -308,6 +325,8 @@ class RedisLog(Log):
 
         mine = secrets.token_hex(16)
         try:
+            if create is not None:
+                self.check()
             about = self._about() or (self._create(mine, create, rules or Instruments()) if create else None)
             if about is None:
                 raise _no_log(self.url)
@@ -561,6 +580,30 @@ class RedisLog(Log):
 
     def checkpoints(self, partition: int) -> list[bytes]:
         return list(self._ask("LRANGE", self._checkpoints[partition], 0, KEPT - 1))
+
+    def check(self) -> None:
+        """Refuse a server that may lose records without a word. Raises as `redis_settings.check`."""
+        try:
+            redis_settings.check(redis_settings.parse(self._ask("INFO")), self.url)
+        except TransportUnreachable as error:
+            if error.code != "rights":
+                raise
+            logger.warning("%s doesn't say how it is set: see to it that its maxmemory-policy is noeviction", self.url)
+
+    def advice(self) -> list[Advice]:
+        if self._server:
+            return []                  # set as it should be, by us
+        try:
+            info = redis_settings.parse(self._ask("INFO"))
+        except TransportUnreachable as error:
+            if error.code != "rights":
+                raise
+            return [Advice("log's server", "note", "this user may not ask how it is set", "docs/redis.md: Settings")]
+        config: dict[str, str] = {}
+        for name in redis_settings.ASKED:
+            with suppress(TransportUnreachable):           # not every user may, and not every service knows it
+                config[name] = b"".join(self._ask("CONFIG", "GET", name)[1:2]).decode()
+        return redis_settings.advise(info, config)
 
     def format(self, cursor: Cursor) -> str | int:
         return f"{cursor[0]}-{cursor[1]}"

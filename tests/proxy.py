@@ -12,6 +12,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 UP, DOWN = "up", "down"
@@ -90,7 +91,7 @@ class Proxy:
                 threading.Thread(target=self._pump, args=(direction, source, sink), daemon=True).start()
 
     def _pump(self, direction: str, source: socket.socket, sink: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while piece := source.recv(65_536):
                 if self._delay[direction]:
                     time.sleep(self._delay[direction])
@@ -99,8 +100,6 @@ class Proxy:
                     sink.sendall(passed)
                 if what == CUT:
                     self.cut()
-        except OSError:
-            pass
         _close(source, sink)
 
     def _let_through(self, direction: str, piece: bytes) -> tuple[bytes, str]:
@@ -134,8 +133,6 @@ class Proxy:
 
 def _close(*ends: socket.socket) -> None:
     for end in ends:
-        try:
+        with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         end.close()

@@ -42,7 +42,8 @@ class Server:
         ports = ("--port", 0, "--tls-port", self.port) if tls else ("--port", self.port)
         self._tls = tls
         self._command = [str(part) for part in (
-            executable, *ports, "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--logfile", folder / "server.log", *settings,
+            executable, *ports, "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--logfile", folder / "server.log",
+            "--repl-diskless-sync-delay", 0, *settings,
         )]
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -459,11 +459,6 @@ def test_a_server_that_is_not_there(redis_dir: Path) -> None:
             open_log(url)
 
 
-def test_still_reading_its_data_is_said_so() -> None:
-    error = redis_client._coded(redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory"), "redis://h")
-    assert (error.code, error.exit) == ("loading", 4)
-
-
 # ---- secrets
 
 

@@ -7,13 +7,13 @@ a coded error, whose text holds no password: neither of the URL's own, nor where
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool, UnixDomainSocketConnection, parse_url
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import ConnectionError, NoPermissionError, RedisError, TimeoutError
 from redis.retry import Retry
 
 from ..errors import OwnershipLost, TocsinError, TransportUnreachable, UsageError
@@ -76,6 +76,12 @@ class Client:
 
     def _meet(self, connection: Any) -> None:
         connection.on_connect()
+        if isinstance(connection, SSLConnection):
+            # TLS 1.3 sends session tickets after the handshake, which the pool takes for an answer nobody read: read
+            # an answer, and they are read with it (that this user may not PING is one, too)
+            connection.send_command("PING")
+            with suppress(NoPermissionError):
+                connection.read_response()
         if self.greet:
             try:
                 self.greet(connection)

@@ -95,6 +95,8 @@ def test_a_log_behind_tls(secure: Secure) -> None:
     assert again.read({0: START}, 1)[0][0].cursor == cursor
     for each in (log, again):
         each.close()
+    for _ in range(20):                                   # a new connection every time, in whichever order packets arrive
+        open_log(url).close()
 
 
 def test_a_connection_that_cannot_be_trusted_is_refused_and_says_what_is_missing(

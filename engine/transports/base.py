@@ -10,7 +10,8 @@ again. `read` and everything a reader calls needs no ownership. `close` is the l
 What holds, whatever the transport (tests/contract/test_transport.py asks every one of them):
 
 - Records of a partition are read in append order; `read` after a cursor never skips and never repeats.
-- At most one epoch can publish: a write with a lower epoch than the highest seen is refused whole.
+- At most one owner can publish: a write is refused whole unless its epoch is the partition's, and was granted to this very
+  object. A higher one is refused too (TransportUnreachable `rolled_back`): the log has forgotten that it ever granted it.
 - One `publish` is one step: its records and its checkpoint appear together or not at all. Over all topics of a
   partition positions rise strictly, but that a note of the journal may stand where another record does; a repeat is refused.
 - `tail` is the highest position of all topics. Silence or an error is raised, never answered as "nothing published".

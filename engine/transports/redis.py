@@ -67,10 +67,14 @@ EMBEDDED = "redis+embedded://"
 _FIELD = {Kind.TICKS: b"t", Kind.CONTROL: b"c"}
 _KIND = {name: kind for kind, name in _FIELD.items()}
 
+# ARGV[1]: the owner's epoch and token. A server that forgot its newest writes (power loss, a promoted replica) gives an epoch
+# a second time; the token tells the two apart, and an owner whose claim is forgotten has to claim again.
 _FENCE = """
-local held, mine = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0'), tonumber(ARGV[1])
-if mine < held then return redis.error_reply('FENCED ' .. KEYS[1] .. ' ' .. held) end
-if mine > held then redis.call('HSET', KEYS[1], 'epoch', mine) end
+local kept = redis.call('HMGET', KEYS[1], 'epoch', 'token')
+local epoch, token = string.match(ARGV[1], '(%d+) (%x*)')
+local held, mine = tonumber(kept[1] or '0'), tonumber(epoch)
+if mine > held then return redis.error_reply('ROLLEDBACK ' .. KEYS[1] .. ' ' .. held) end
+if mine < held or kept[2] ~= token then return redis.error_reply('FENCED ' .. KEYS[1] .. ' ' .. held) end
 """
 
 _ABOVE = """
@@ -121,9 +125,9 @@ return 1
 
 # KEYS: owner, epochs, checkpoints, then the topics.
 _HOLD = _TAIL + """
-local function hold(epoch, owner)
+local function hold(epoch, owner, token)
   local newest = redis.call('LINDEX', KEYS[3], 0)
-  redis.call('HSET', KEYS[1], 'epoch', epoch, 'owner', owner, 'beat', 0)
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'owner', owner, 'beat', 0, 'token', token)
   redis.call(
     'XADD', KEYS[2], 'MAXLEN', '~', TRACE, '*', 'epoch', epoch, 'owner', owner, 'tail', tail_from(4),
     'checkpoint', newest and redis.sha1hex(newest) or ''
@@ -135,11 +139,11 @@ _CLAIM = _HOLD + """
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'beat')
 local epoch, owner, beat = held[1] or '0', held[2] or '', held[3] or '0'
 if owner ~= '' and owner ~= ARGV[1] and (epoch ~= ARGV[2] or beat ~= ARGV[3]) then return 0 end
-hold(epoch + 1, ARGV[1])
+hold(epoch + 1, ARGV[1], ARGV[4])
 return epoch + 1
 """
 
-_RELEASE = _FENCE + _HOLD + "hold(ARGV[1], '') return 1"
+_RELEASE = _FENCE + _HOLD + "hold(epoch, '', '') return 1"
 
 _MARK = _FENCE + "redis.call('HSET', KEYS[1], 'mark', ARGV[2]) return 1"
 
@@ -317,6 +321,7 @@ class RedisLog(Log):
         self._unseen: dict[int, int] = {}
         """bytes appended to a partition since it was looked at how full it is."""
         self._server = server
+        self._token = secrets.token_hex(8)
         self.url = f"{EMBEDDED}{server.folder}" if server else self._client.shown
         self.deployment = deployment
         prefix = prefix or self._client.prefix
@@ -412,7 +417,7 @@ class RedisLog(Log):
 
     def claim(self, partition: int, owner: str, seen: Ownership) -> int | None:
         keys = self._held(partition)
-        epoch = self._ask("EVAL", _CLAIM, len(keys), *keys, owner, seen.epoch, seen.beat)
+        epoch = self._ask("EVAL", _CLAIM, len(keys), *keys, owner, seen.epoch, seen.beat, self._token)
         self._last.pop(partition, None)
         return epoch or None
 
@@ -421,15 +426,19 @@ class RedisLog(Log):
         of = (self._owner, self._epochs, self._checkpoints, *self._topics.values())
         return [keys[partition] for keys in of]
 
+    def _hold(self, epoch: int) -> str:
+        """What a write of an owner shows, as it was written when this object claimed."""
+        return f"{epoch} {self._token}"
+
     def beat(self, partition: int, epoch: int) -> None:
-        self._ask("EVAL", _BEAT, 1, self._owner[partition], epoch)
+        self._ask("EVAL", _BEAT, 1, self._owner[partition], self._hold(epoch))
 
     def release(self, partition: int, epoch: int) -> None:
         keys = self._held(partition)
-        self._ask("EVAL", _RELEASE, len(keys), *keys, epoch)
+        self._ask("EVAL", _RELEASE, len(keys), *keys, self._hold(epoch))
 
     def mark(self, partition: int, epoch: int, what: bytes) -> None:
-        self._ask("EVAL", _MARK, 1, self._owner[partition], epoch, what)
+        self._ask("EVAL", _MARK, 1, self._owner[partition], self._hold(epoch), what)
 
     def marked(self, partition: int) -> bytes:
         return self._ask("HGET", self._owner[partition], "mark") or b""
@@ -462,7 +471,7 @@ class RedisLog(Log):
             self._last[partition] = last
             try:
                 self._writer.send_command(
-                    "EVAL", _PUBLISH, len(keys), *keys, epoch, before, checkpoint or b"", *counts,
+                    "EVAL", _PUBLISH, len(keys), *keys, self._hold(epoch), before, checkpoint or b"", *counts,
                     *(item for part in parts.values() for item in part),
                 )
             except BaseException:
@@ -496,7 +505,7 @@ class RedisLog(Log):
     def stage(self, partition: int, epoch: int, blobs: Mapping[str, bytes]) -> None:
         for chunk in _chunks(blobs.items(), lambda item: len(item[1])):
             self._ask(
-                "EVAL", _STAGE, 2, self._owner[partition], self._blobs[partition], epoch,
+                "EVAL", _STAGE, 2, self._owner[partition], self._blobs[partition], self._hold(epoch),
                 *(part for item in chunk for part in item),
             )
 
@@ -511,11 +520,11 @@ class RedisLog(Log):
         kept = {name.encode() for name in keep}
         doomed = [name for name in self._ask("HKEYS", self._blobs[partition]) if name not in kept]
         for chunk in _chunks(doomed, len):
-            self._ask("EVAL", _UNSTAGE, 2, self._owner[partition], self._blobs[partition], epoch, *chunk)
+            self._ask("EVAL", _UNSTAGE, 2, self._owner[partition], self._blobs[partition], self._hold(epoch), *chunk)
 
     def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> Trimmed:
         keys = (self._owner[partition], *self._counted(partition))
-        return Trimmed(*self._ask("EVAL", _TRIM, len(keys), *keys, epoch, b"%d-%d" % before, max(most, 0), SWEEP))
+        return Trimmed(*self._ask("EVAL", _TRIM, len(keys), *keys, self._hold(epoch), b"%d-%d" % before, max(most, 0), SWEEP))
 
     def trim_rejects(self, partition: int, epoch: int, keep: int) -> int:
         keys = (self._owner[partition], self._topics[Topic.REJECTS][partition])

@@ -27,7 +27,7 @@ class Client:
     """Connections to one server. `prefix` and `shown`: the URL's `?prefix=`, and the URL without its secrets.
 
     Raises TransportUnreachable: `unreachable`, `timeout`, `tls`, `auth`, `rights`, `loading`, `busy`, `readonly`,
-    `replicas`, `memory`, `disk`, `cluster`, `closed`, `repeat` and `broken` (as the scripts of redis.py answer), `redis`
+    `replicas`, `memory`, `disk`, `cluster`, `closed`, `repeat`, `broken` and `rolled_back` (as the scripts of redis.py answer), `redis`
     (any other answer); OwnershipLost: `fenced`; UsageError: `transport_url`, `tls_file`.
     """
 
@@ -161,6 +161,11 @@ def _coded(error: RedisError, text: str, url: str) -> TocsinError:
         return OwnershipLost(
             "fenced", f"{key} is held with epoch {value}: another engine has taken over",
             hint="nothing of this write was done; don't restart at once, the other one is at work",
+        )
+    if answer == "ROLLEDBACK":
+        return TransportUnreachable(
+            "rolled_back", f"{key} knows epoch {value} only: the log has lost what was written last, this claim with it",
+            hint="nothing of this write was done: take the partition over again, what is lost is decided anew",
         )
     if answer == "REPEAT":
         return TransportUnreachable(

@@ -60,13 +60,19 @@ class Server:
         with self.admin() as admin:
             return tuple(int(part) for part in admin.info("server")["redis_version"].split("."))
 
-    def start(self, patience: Callable[[str], bool] = lambda answer: answer[:1] in "+-") -> None:
-        """patience: whether an answer to PING is one to go on with; by default any but none (LOADING is one)."""
-        self.process = subprocess.Popen(self._command, cwd=self.folder, stdout=subprocess.DEVNULL)
-        if self._tls:
-            self._wait(lambda: _port_open(self.port))
-        else:
-            self._wait(lambda: bool(answer := _ping(self.port)) and patience(answer))
+    def start(self) -> None:
+        """Return when it has read its data."""
+        self.start_with()
+        if not self._tls:
+            self._wait(lambda: not _ping(self.port).startswith("-LOADING"))
+
+    def start_with(self, *more: str) -> None:
+        """Return when it says anything, be it that it still reads its data. more: settings of this run."""
+        # SIGXFSZ stays ignored, as it is here: a file that may not grow is then an error like a full disk's
+        self.process = subprocess.Popen(
+            [*self._command, *more], cwd=self.folder, stdout=subprocess.DEVNULL, restore_signals=False
+        )
+        self._wait(lambda: _port_open(self.port) if self._tls else _ping(self.port) != "")
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -84,7 +90,7 @@ class Server:
             self.process = None
 
     def __enter__(self) -> Server:
-        self.start(lambda answer: answer != "" and not answer.startswith("-LOADING"))
+        self.start()
         return self
 
     def __exit__(

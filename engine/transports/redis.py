@@ -67,6 +67,9 @@ EMBEDDED = "redis+embedded://"
 _FIELD = {Kind.TICKS: b"t", Kind.CONTROL: b"c"}
 _KIND = {name: kind for kind, name in _FIELD.items()}
 
+_KEY = {topic: b"%d" % number for number, topic in enumerate(Topic, 3)}
+"""A topic's stream among the keys of a publish step."""
+
 # ARGV[1]: the owner's epoch and token. A server that forgot its newest writes (power loss, a promoted replica) gives an epoch
 # a second time; the token tells the two apart, and an owner whose claim is forgotten has to claim again.
 _FENCE = """
@@ -98,24 +101,15 @@ local function tail_from(k)
 end
 """
 
-# ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, records per topic, then id and payload each.
-# Scripts don't roll back: everything is checked before the first write. The checkpoint comes last.
+# ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, then in position order key, id and payload each.
+# Scripts don't roll back: everything is checked before the first write. The checkpoint comes last. Should a server bring back
+# half of a step (7.0 does, where its file ended within one and it is started a second time), it is the half before a position:
+# whoever takes over writes the rest.
 _PUBLISH = _FENCE + _TAIL + """
 local tail = tail_from(3)
 if ARGV[2] ~= '' and ARGV[2] ~= tail then return redis.error_reply('BROKEN ' .. KEYS[1] .. ' ' .. tail) end
-local i = #KEYS + 2
-for k = 3, #KEYS do
-  local n = tonumber(ARGV[k + 1])
-  if n > 0 and not above(ARGV[i], tail) then return redis.error_reply('REPEAT ' .. KEYS[1] .. ' ' .. tail) end
-  i = i + 2 * n
-end
-i = #KEYS + 2
-for k = 3, #KEYS do
-  for _ = 1, tonumber(ARGV[k + 1]) do
-    redis.call('XADD', KEYS[k], ARGV[i], 'v', ARGV[i + 1])
-    i = i + 2
-  end
-end
+if ARGV[5] and not above(ARGV[5], tail) then return redis.error_reply('REPEAT ' .. KEYS[1] .. ' ' .. tail) end
+for i = 4, #ARGV, 3 do redis.call('XADD', KEYS[tonumber(ARGV[i])], ARGV[i + 1], 'v', ARGV[i + 2]) end
 if ARGV[3] ~= '' then
   redis.call('LPUSH', KEYS[2], ARGV[3])
   redis.call('LTRIM', KEYS[2], 0, KEPT - 1)
@@ -456,23 +450,19 @@ class RedisLog(Log):
                 "repeat", f"the positions of a step for partition {partition} don't rise",
                 hint="nothing of it was written",
             )
-        parts: dict[Topic, list[bytes]] = {topic: [] for topic in Topic}
-        last = self._last.get(partition, b"")
-        before = last
+        keys = (self._owner[partition], self._checkpoints[partition], *(self._topics[topic][partition] for topic in Topic))
+        written: list[bytes] = []
+        before = last = self._last.get(partition, b"")
         for topic, position, payload in records:
             last = _id(position)
-            parts[topic] += last, payload
-        streams = (self._topics[topic][partition] for topic in Topic)
-        keys = (self._owner[partition], self._checkpoints[partition], *streams)
-        counts = (len(part) // 2 for part in parts.values())
+            written += _KEY[topic], last, payload
         with self._client.coded():
             self._await(DEPTH - 1)
             self._sent.append(_Step(partition, done))
             self._last[partition] = last
             try:
                 self._writer.send_command(
-                    "EVAL", _PUBLISH, len(keys), *keys, self._hold(epoch), before, checkpoint or b"", *counts,
-                    *(item for part in parts.values() for item in part),
+                    "EVAL", _PUBLISH, len(keys), *keys, self._hold(epoch), before, checkpoint or b"", *written,
                 )
             except BaseException:
                 self._sent.clear()

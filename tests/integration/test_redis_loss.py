@@ -59,6 +59,20 @@ def test_after_a_power_loss_the_rest_is_decided_the_same(host: Server, seed: int
             ends_as_if_nothing_had_happened(host.url())
 
 
+def test_half_of_a_step_that_a_server_brings_back_is_finished(host: Server) -> None:
+    """A file that ends in the middle of a transaction's command is cut behind the command before it, and at the start after
+    that the server takes what it finds of the transaction."""
+    log_of(host.url())
+    assert life(host.url()) == ""
+    host.kill()
+    whole = aof(host).read_bytes()
+    aof(host).write_bytes(whole[:whole.rindex(b"rejects.main.{0}") + 5])
+    with host:
+        assert life(host.url(), lambda log: Disturbed(log, 1, host.kill)) == "unreachable"
+    with host:
+        ends_as_if_nothing_had_happened(host.url())
+
+
 def aof(host: Server) -> Path:
     """The file that grows."""
     return max(host.folder.rglob("*.aof"), key=lambda file: (file.name.endswith(".incr.aof"), file.stat().st_mtime_ns))

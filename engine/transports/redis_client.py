@@ -27,8 +27,8 @@ class Client:
     """Connections to one server. `prefix` and `shown`: the URL's `?prefix=`, and the URL without its secrets.
 
     Raises TransportUnreachable: `unreachable`, `timeout`, `tls`, `auth`, `rights`, `loading`, `busy`, `readonly`,
-    `replicas`, `memory`, `disk`, `cluster`, `closed`, `repeat`, `broken` and `rolled_back` (as the scripts of redis.py answer), `redis`
-    (any other answer); OwnershipLost: `fenced`; UsageError: `transport_url`, `tls_file`.
+    `replicas`, `memory`, `disk`, `cluster`, `closed`, `repeat`, `broken` and `rolled_back` (as the scripts of redis.py
+    answer), `redis` (any other answer); OwnershipLost: `fenced`; UsageError: `transport_url`, `tls_file`.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,6 +38,7 @@ class Client:
         self._secrets = [str(options[name]) for name in ("password", "ssl_password") if name in options]
         self.greet: Callable[[Any], None] | None = None
         """Called with each new connection, also one that replaces a lost one, before anything else is asked of it."""
+        self._tls = options.get("connection_class") is SSLConnection
         self._closed = False
         try:
             self._pool = ConnectionPool(**options, redis_connect_func=self._meet)
@@ -76,7 +77,7 @@ class Client:
 
     def _meet(self, connection: Any) -> None:
         connection.on_connect()
-        if isinstance(connection, SSLConnection):
+        if self._tls:
             # TLS 1.3 sends session tickets after the handshake, which the pool takes for an answer nobody read: read
             # an answer, and they are read with it (that this user may not PING is one, too)
             connection.send_command("PING")

@@ -66,7 +66,7 @@ def test_half_of_a_step_that_a_server_brings_back_is_finished(host: Server) -> N
     assert life(host.url()) == ""
     host.kill()
     whole = aof(host).read_bytes()
-    aof(host).write_bytes(whole[:whole.rindex(b"rejects.main.{0}") + 5])
+    aof(host).write_bytes(whole[:whole.index(b"rejects.main.{0}") + 5])
     with host:
         assert life(host.url(), lambda log: Disturbed(log, 1, host.kill)) == "unreachable"
     with host:

@@ -12,9 +12,10 @@ import io
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, EXITS, TocsinError
+from .hidden import hide
 
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("trainers.commands.demo", "train on the first half of a tick file, stream the second, show the signals"),
@@ -60,12 +61,13 @@ def main(argv: list[str] | None = None) -> int:
         if known and argv[1:2] in (["-h"], ["--help"]):
             print("\n".join(f"  tocsin {name:<14}{VERBS[name][1]}" for name in known))
             return EXIT_DONE
-        print(f"tocsin: {f'{argv[0]} what?' if known else f'no verb {argv[0]!r}'}\n{_nearest(argv[0], known)}", file=sys.stderr)
+        said = f"{argv[0]} what?" if known else f"no verb {hide(argv[0])!r}"
+        print(f"tocsin: {said}\n{_nearest(argv[0], known)}", file=sys.stderr)
         return EXIT_USAGE
     try:
         return _call(verb, argv[words:])
     except TocsinError as error:
-        print(f"tocsin: {error}", file=sys.stderr)
+        print(hide(f"tocsin: {error}"), file=sys.stderr)
         return error.exit
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -73,14 +75,21 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except Exception as error:                 # ours to mend, not the user's to read: the trace goes into a file
-        print(f"tocsin: this should not have happened: {type(error).__name__}: {error}\n"
-              f"  → please report it with {_keep_trace()}", file=sys.stderr)
+        print(hide(f"tocsin: this should not have happened: {type(error).__name__}: {error}\n"
+                   f"  → please report it with {_keep_trace()}"), file=sys.stderr)
         return EXIT_FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """A URL that stands where none is expected isn't repeated with its password."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(hide(message))
 
 
 def _call(verb: str, argv: list[str]) -> int:
     module = import_module(VERBS[verb][0])
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"tocsin {verb}", description=VERBS[verb][1], epilog=f"example:\n  {module.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -138,7 +147,7 @@ def _keep_trace() -> str:
     import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="tocsin-", suffix=".txt", delete=False) as file:
-        traceback.print_exc(file=file)
+        file.write(hide(traceback.format_exc()))
     return file.name
 
 

@@ -14,13 +14,13 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
 
 from . import usual
 from .errors import UsageError
+from .hidden import hide
 from .instruments import Instruments
 from .manifest import KINDS
 
@@ -149,10 +149,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
-        parts = urlsplit(self.url)
-        if parts.password is None:
-            return self.url
-        return self.url.replace(f":{parts.password}@", ":***@", 1)
+        return hide(self.url)
 
     @property
     def registry_path(self) -> Path:

@@ -13,9 +13,11 @@ from . import clock
 from .errors import TransportUnreachable
 from .transports.base import Log
 
-PASSING = frozenset({"unreachable", "timeout", "loading", "readonly", "memory", "disk", "broken", "repeat"})
+PASSING = frozenset({
+    "unreachable", "timeout", "loading", "busy", "readonly", "replicas", "memory", "disk", "broken", "repeat", "rolled_back",
+})
 """Codes of TransportUnreachable that may be over by themselves: a server gone, failing over, reading its file, or full; a
-step whose predecessor, or whose outcome, got lost on the way."""
+step whose predecessor, or whose outcome, got lost on the way; a log that lost its end."""
 
 FIRST_S, LONGEST_S = 0.05, 2.0
 """Between two tries; each wait is twice the one before."""

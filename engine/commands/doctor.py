@@ -127,6 +127,7 @@ def _log(config: Config) -> list[Finding]:
         return [
             Finding("log", "ok", f"{log.url}, {log.partitions} partitions, {active} control records",
                     "" if active else "no bundle yet: tocsin models activate champion"),
+            *(Finding(*advice) for advice in log.advice()),
             _room(log, config),
             Finding("log is needed by", "ok", holds, ""),
         ]

@@ -10,7 +10,8 @@ again. `read` and everything a reader calls needs no ownership. `close` is the l
 What holds, whatever the transport (tests/contract/test_transport.py asks every one of them):
 
 - Records of a partition are read in append order; `read` after a cursor never skips and never repeats.
-- At most one epoch can publish: a write with a lower epoch than the highest seen is refused whole.
+- At most one owner can publish: a write is refused whole unless its epoch is the partition's, and was granted to this very
+  object. A higher one is refused too (TransportUnreachable `rolled_back`): the log has forgotten that it ever granted it.
 - One `publish` is one step: its records and its checkpoint appear together or not at all. Over all topics of a
   partition positions rise strictly, but that a note of the journal may stand where another record does; a repeat is refused.
 - `tail` is the highest position of all topics. Silence or an error is raised, never answered as "nothing published".
@@ -94,6 +95,15 @@ class Trimmed(NamedTuple):
 
     ticks: int
     published: int
+
+
+class Advice(NamedTuple):
+    """One thing an operator should know of what holds the log. state: ok, missing (something can't be done), note."""
+
+    what: str
+    state: str
+    found: str
+    todo: str
 
 
 class Log(ABC):
@@ -276,6 +286,10 @@ class Log(ABC):
     @abstractmethod
     def checkpoints(self, partition: int) -> list[bytes]:
         """The manifests of the newest checkpoints, newest first, KEPT deep at most."""
+
+    def advice(self) -> list[Advice]:
+        """What an operator should know of the server that holds the log; nothing where it is no concern of theirs."""
+        return []
 
     @abstractmethod
     def format(self, cursor: Cursor) -> str | int:

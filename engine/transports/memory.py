@@ -39,16 +39,19 @@ class _Owned:
     """What one deployment keeps of one partition."""
 
     ownership: Ownership = NOBODY
+    door: object = None
+    """Through which the owner claimed, and writes."""
     topics: dict[Topic, list[tuple[Position, bytes]]] = field(default_factory=lambda: {topic: [] for topic in Topic})
     checkpoints: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT))
     blobs: dict[str, bytes] = field(default_factory=dict)
     mark: bytes = b""
     epochs: deque[Tenure] = field(default_factory=lambda: deque(maxlen=TRACE))
 
-    def hold(self, epoch: int, owner: str) -> None:
+    def hold(self, epoch: int, owner: str, door: object) -> None:
         """From now on by this owner, empty: nobody."""
         newest = hashlib.sha1(self.checkpoints[0]).hexdigest() if self.checkpoints else ""
         self.ownership = Ownership(epoch, owner, 0)
+        self.door = door
         self.epochs.append(Tenure(epoch, owner, self.tail, newest, clock.wall_ns() // 1_000_000))
 
     @property
@@ -195,7 +198,7 @@ class MemoryLog(Log):
             held = owned.ownership
             if held.owner not in ("", owner) and (held.epoch, held.beat) != (seen.epoch, seen.beat):
                 return None
-            owned.hold(held.epoch + 1, owner)
+            owned.hold(held.epoch + 1, owner, self)
             return held.epoch + 1
 
     def beat(self, partition: int, epoch: int) -> None:
@@ -205,7 +208,7 @@ class MemoryLog(Log):
 
     def release(self, partition: int, epoch: int) -> None:
         with self._log.changed:
-            self._fenced(partition, epoch).hold(epoch, "")
+            self._fenced(partition, epoch).hold(epoch, "", None)
 
     def mark(self, partition: int, epoch: int, what: bytes) -> None:
         with self._log.changed:
@@ -281,15 +284,18 @@ class MemoryLog(Log):
             return gone
 
     def _fenced(self, partition: int, epoch: int) -> _Owned:
-        """What the owner with this epoch may write to; a higher epoch than the highest seen becomes it."""
+        """What the owner with this epoch may write to."""
         owned = self._owned[partition]
-        if epoch < owned.ownership.epoch:
+        if epoch < owned.ownership.epoch or (epoch == owned.ownership.epoch and owned.door is not self):
             raise OwnershipLost(
                 "fenced", f"partition {partition} of {self.deployment!r} is owned with epoch {owned.ownership.epoch}, "
                 f"ours is {epoch}", hint="another engine has taken over; nothing of this step was written",
             )
         if epoch > owned.ownership.epoch:
-            owned.ownership = owned.ownership._replace(epoch=epoch)
+            raise TransportUnreachable(
+                "rolled_back", f"partition {partition} of {self.deployment!r} knows epoch {owned.ownership.epoch} only",
+                hint="nothing of this write was done: claim the partition first",
+            )
         return owned
 
     # ---- readers

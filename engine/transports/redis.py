@@ -16,10 +16,12 @@ the rest of a block waits until all of it may go, and a `trim` of fewer records 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -31,10 +33,13 @@ from ..errors import InputRefused, TransportUnreachable, UsageError
 from ..instruments import Instruments
 from ..redis_server import EmbeddedServer, with_server
 from ..types import LAST_ORDINAL, NOWHERE, Cursor, Entry, Kind, Position
-from .base import EVERY, KEPT, TRACE, UNSAID, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, full, rising
+from . import redis_settings
+from .base import EVERY, KEPT, TRACE, UNSAID, Advice, Extent, Log, Ownership, Record, Tenure, Topic, Trimmed, full, rising
 from .redis_client import Client
 
 T = TypeVar("T")
+
+logger = logging.getLogger("tocsin")
 
 FORMAT = b"2"
 """Of the keys and records above; a log of another format is refused."""
@@ -62,10 +67,17 @@ EMBEDDED = "redis+embedded://"
 _FIELD = {Kind.TICKS: b"t", Kind.CONTROL: b"c"}
 _KIND = {name: kind for kind, name in _FIELD.items()}
 
+_KEY = {topic: b"%d" % number for number, topic in enumerate(Topic, 3)}
+"""A topic's stream among the keys of a publish step."""
+
+# ARGV[1]: the owner's epoch and token. A server that forgot its newest writes (power loss, a promoted replica) gives an epoch
+# a second time; the token tells the two apart, and an owner whose claim is forgotten has to claim again.
 _FENCE = """
-local held, mine = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0'), tonumber(ARGV[1])
-if mine < held then return redis.error_reply('FENCED ' .. KEYS[1] .. ' ' .. held) end
-if mine > held then redis.call('HSET', KEYS[1], 'epoch', mine) end
+local kept = redis.call('HMGET', KEYS[1], 'epoch', 'token')
+local epoch, token = string.match(ARGV[1], '(%d+) (%x*)')
+local held, mine = tonumber(kept[1] or '0'), tonumber(epoch)
+if mine > held then return redis.error_reply('ROLLEDBACK ' .. KEYS[1] .. ' ' .. held) end
+if mine < held or kept[2] ~= token then return redis.error_reply('FENCED ' .. KEYS[1] .. ' ' .. held) end
 """
 
 _ABOVE = """
@@ -89,24 +101,15 @@ local function tail_from(k)
 end
 """
 
-# ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, records per topic, then id and payload each.
-# Scripts don't roll back: everything is checked before the first write. The checkpoint comes last.
+# ARGV: epoch, id that must be the tail ('' if any may be), checkpoint, then in position order key, id and payload each.
+# Scripts don't roll back: everything is checked before the first write. The checkpoint comes last. Should a server bring back
+# half of a step (7.0 does, where its file ended within one and it is started a second time), it is the half before a position:
+# whoever takes over writes the rest.
 _PUBLISH = _FENCE + _TAIL + """
 local tail = tail_from(3)
 if ARGV[2] ~= '' and ARGV[2] ~= tail then return redis.error_reply('BROKEN ' .. KEYS[1] .. ' ' .. tail) end
-local i = #KEYS + 2
-for k = 3, #KEYS do
-  local n = tonumber(ARGV[k + 1])
-  if n > 0 and not above(ARGV[i], tail) then return redis.error_reply('REPEAT ' .. KEYS[1] .. ' ' .. tail) end
-  i = i + 2 * n
-end
-i = #KEYS + 2
-for k = 3, #KEYS do
-  for _ = 1, tonumber(ARGV[k + 1]) do
-    redis.call('XADD', KEYS[k], ARGV[i], 'v', ARGV[i + 1])
-    i = i + 2
-  end
-end
+if ARGV[5] and not above(ARGV[5], tail) then return redis.error_reply('REPEAT ' .. KEYS[1] .. ' ' .. tail) end
+for i = 4, #ARGV, 3 do redis.call('XADD', KEYS[tonumber(ARGV[i])], ARGV[i + 1], 'v', ARGV[i + 2]) end
 if ARGV[3] ~= '' then
   redis.call('LPUSH', KEYS[2], ARGV[3])
   redis.call('LTRIM', KEYS[2], 0, KEPT - 1)
@@ -116,9 +119,9 @@ return 1
 
 # KEYS: owner, epochs, checkpoints, then the topics.
 _HOLD = _TAIL + """
-local function hold(epoch, owner)
+local function hold(epoch, owner, token)
   local newest = redis.call('LINDEX', KEYS[3], 0)
-  redis.call('HSET', KEYS[1], 'epoch', epoch, 'owner', owner, 'beat', 0)
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'owner', owner, 'beat', 0, 'token', token)
   redis.call(
     'XADD', KEYS[2], 'MAXLEN', '~', TRACE, '*', 'epoch', epoch, 'owner', owner, 'tail', tail_from(4),
     'checkpoint', newest and redis.sha1hex(newest) or ''
@@ -130,11 +133,11 @@ _CLAIM = _HOLD + """
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'beat')
 local epoch, owner, beat = held[1] or '0', held[2] or '', held[3] or '0'
 if owner ~= '' and owner ~= ARGV[1] and (epoch ~= ARGV[2] or beat ~= ARGV[3]) then return 0 end
-hold(epoch + 1, ARGV[1])
+hold(epoch + 1, ARGV[1], ARGV[4])
 return epoch + 1
 """
 
-_RELEASE = _FENCE + _HOLD + "hold(ARGV[1], '') return 1"
+_RELEASE = _FENCE + _HOLD + "hold(epoch, '', '') return 1"
 
 _MARK = _FENCE + "redis.call('HSET', KEYS[1], 'mark', ARGV[2]) return 1"
 
@@ -231,7 +234,10 @@ return free
 def open_log(url: str, deployment: str, create: int | None, rules: Instruments) -> Log:
     """The log of this URL. `create` counts for an embedded server only. Raises as `RedisLog`, and DeviceMissing."""
     if not url.startswith(EMBEDDED):
-        return RedisLog(url, deployment)
+        log = RedisLog(url, deployment)
+        if create is not None:         # somebody who will write
+            _fit(log)
+        return log
     folder = _folder(url)
     if create is None and not folder.exists():
         raise _no_log(url)             # asking leaves nothing behind
@@ -248,6 +254,15 @@ def create_log(url: str, partitions: int, rules: Instruments) -> Log:
             "log_exists", f"{log.url} already holds a log of {log.partitions} partitions", hint="use it or name another"
         )
     return log
+
+
+def _fit(log: RedisLog) -> None:
+    """Close a log whose server can't be trusted with what would be written there. Raises as `RedisLog.check`."""
+    try:
+        log.check()
+    except BaseException:
+        log.close()
+        raise
 
 
 def _folder(url: str) -> Path:
@@ -300,6 +315,7 @@ class RedisLog(Log):
         self._unseen: dict[int, int] = {}
         """bytes appended to a partition since it was looked at how full it is."""
         self._server = server
+        self._token = secrets.token_hex(8)
         self.url = f"{EMBEDDED}{server.folder}" if server else self._client.shown
         self.deployment = deployment
         prefix = prefix or self._client.prefix
@@ -308,6 +324,8 @@ class RedisLog(Log):
 
         mine = secrets.token_hex(16)
         try:
+            if create is not None:
+                self.check()
             about = self._about() or (self._create(mine, create, rules or Instruments()) if create else None)
             if about is None:
                 raise _no_log(self.url)
@@ -393,7 +411,7 @@ class RedisLog(Log):
 
     def claim(self, partition: int, owner: str, seen: Ownership) -> int | None:
         keys = self._held(partition)
-        epoch = self._ask("EVAL", _CLAIM, len(keys), *keys, owner, seen.epoch, seen.beat)
+        epoch = self._ask("EVAL", _CLAIM, len(keys), *keys, owner, seen.epoch, seen.beat, self._token)
         self._last.pop(partition, None)
         return epoch or None
 
@@ -402,15 +420,19 @@ class RedisLog(Log):
         of = (self._owner, self._epochs, self._checkpoints, *self._topics.values())
         return [keys[partition] for keys in of]
 
+    def _hold(self, epoch: int) -> str:
+        """What a write of an owner shows, as it was written when this object claimed."""
+        return f"{epoch} {self._token}"
+
     def beat(self, partition: int, epoch: int) -> None:
-        self._ask("EVAL", _BEAT, 1, self._owner[partition], epoch)
+        self._ask("EVAL", _BEAT, 1, self._owner[partition], self._hold(epoch))
 
     def release(self, partition: int, epoch: int) -> None:
         keys = self._held(partition)
-        self._ask("EVAL", _RELEASE, len(keys), *keys, epoch)
+        self._ask("EVAL", _RELEASE, len(keys), *keys, self._hold(epoch))
 
     def mark(self, partition: int, epoch: int, what: bytes) -> None:
-        self._ask("EVAL", _MARK, 1, self._owner[partition], epoch, what)
+        self._ask("EVAL", _MARK, 1, self._owner[partition], self._hold(epoch), what)
 
     def marked(self, partition: int) -> bytes:
         return self._ask("HGET", self._owner[partition], "mark") or b""
@@ -428,23 +450,19 @@ class RedisLog(Log):
                 "repeat", f"the positions of a step for partition {partition} don't rise",
                 hint="nothing of it was written",
             )
-        parts: dict[Topic, list[bytes]] = {topic: [] for topic in Topic}
-        last = self._last.get(partition, b"")
-        before = last
+        keys = (self._owner[partition], self._checkpoints[partition], *(self._topics[topic][partition] for topic in Topic))
+        written: list[bytes] = []
+        before = last = self._last.get(partition, b"")
         for topic, position, payload in records:
             last = _id(position)
-            parts[topic] += last, payload
-        streams = (self._topics[topic][partition] for topic in Topic)
-        keys = (self._owner[partition], self._checkpoints[partition], *streams)
-        counts = (len(part) // 2 for part in parts.values())
+            written += _KEY[topic], last, payload
         with self._client.coded():
             self._await(DEPTH - 1)
             self._sent.append(_Step(partition, done))
             self._last[partition] = last
             try:
                 self._writer.send_command(
-                    "EVAL", _PUBLISH, len(keys), *keys, epoch, before, checkpoint or b"", *counts,
-                    *(item for part in parts.values() for item in part),
+                    "EVAL", _PUBLISH, len(keys), *keys, self._hold(epoch), before, checkpoint or b"", *written,
                 )
             except BaseException:
                 self._sent.clear()
@@ -477,7 +495,7 @@ class RedisLog(Log):
     def stage(self, partition: int, epoch: int, blobs: Mapping[str, bytes]) -> None:
         for chunk in _chunks(blobs.items(), lambda item: len(item[1])):
             self._ask(
-                "EVAL", _STAGE, 2, self._owner[partition], self._blobs[partition], epoch,
+                "EVAL", _STAGE, 2, self._owner[partition], self._blobs[partition], self._hold(epoch),
                 *(part for item in chunk for part in item),
             )
 
@@ -492,11 +510,11 @@ class RedisLog(Log):
         kept = {name.encode() for name in keep}
         doomed = [name for name in self._ask("HKEYS", self._blobs[partition]) if name not in kept]
         for chunk in _chunks(doomed, len):
-            self._ask("EVAL", _UNSTAGE, 2, self._owner[partition], self._blobs[partition], epoch, *chunk)
+            self._ask("EVAL", _UNSTAGE, 2, self._owner[partition], self._blobs[partition], self._hold(epoch), *chunk)
 
     def trim(self, partition: int, epoch: int, before: Cursor, most: int) -> Trimmed:
         keys = (self._owner[partition], *self._counted(partition))
-        return Trimmed(*self._ask("EVAL", _TRIM, len(keys), *keys, epoch, b"%d-%d" % before, max(most, 0), SWEEP))
+        return Trimmed(*self._ask("EVAL", _TRIM, len(keys), *keys, self._hold(epoch), b"%d-%d" % before, max(most, 0), SWEEP))
 
     def trim_rejects(self, partition: int, epoch: int, keep: int) -> int:
         keys = (self._owner[partition], self._topics[Topic.REJECTS][partition])
@@ -561,6 +579,30 @@ class RedisLog(Log):
 
     def checkpoints(self, partition: int) -> list[bytes]:
         return list(self._ask("LRANGE", self._checkpoints[partition], 0, KEPT - 1))
+
+    def check(self) -> None:
+        """Refuse a server that may lose records without a word. Raises as `redis_settings.check`."""
+        try:
+            redis_settings.check(redis_settings.parse(self._ask("INFO")), self.url)
+        except TransportUnreachable as error:
+            if error.code != "rights":
+                raise
+            logger.warning("%s doesn't say how it is set: see to it that its maxmemory-policy is noeviction", self.url)
+
+    def advice(self) -> list[Advice]:
+        if self._server:
+            return []                  # set as it should be, by us
+        try:
+            info = redis_settings.parse(self._ask("INFO"))
+        except TransportUnreachable as error:
+            if error.code != "rights":
+                raise
+            return [Advice("log's server", "note", "this user may not ask how it is set", "docs/redis.md: Settings")]
+        config: dict[str, str] = {}
+        for name in redis_settings.ASKED:
+            with suppress(TransportUnreachable):           # not every user may, and not every service knows it
+                config[name] = b"".join(self._ask("CONFIG", "GET", name)[1:2]).decode()
+        return redis_settings.advise(info, config)
 
     def format(self, cursor: Cursor) -> str | int:
         return f"{cursor[0]}-{cursor[1]}"

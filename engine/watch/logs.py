@@ -14,6 +14,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from ..hidden import hide
+
 OURS = ("tocsin", "engine", "trainers")
 """Loggers heard from INFO on; others' from WARNING on."""
 
@@ -30,6 +32,7 @@ def configure(service: str, as_json: bool) -> None:
     ]
     written: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info,
+        _hidden,
     ]
     written += [named, _ordered, structlog.processors.JSONRenderer(serializer=_json)] if as_json else [_line]
     handler = logging.StreamHandler(sys.stderr)
@@ -47,6 +50,11 @@ def _stamped(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     said = datetime.fromtimestamp(event["_record"].created, UTC)
     event["ts"] = said.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return event
+
+
+def _hidden(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """No password of a URL, whoever let it come this far."""
+    return {key: hide(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _ordered(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -351,7 +351,7 @@ def test_the_trace_tells_who_held_it_and_how_far_it_had_come(door: Door) -> None
     assert trace[0].checkpoint == ""
     assert trace[1].checkpoint == trace[2].checkpoint != ""
     assert 0 < trace[0].at <= trace[1].at <= trace[2].at
-    log.publish(0, second, [], b"two")
+    log.publish(0, owned(log), [], b"two")
     log.settle()
     owned(log)
     assert log.epochs(0)[-1].checkpoint not in ("", trace[1].checkpoint)
@@ -439,13 +439,23 @@ def test_a_zombie_can_write_nothing(door: Door) -> None:
     assert zombie.published(0, SIGNALS, at(1), 10) == [(at(2), b"heir's")]
 
 
-def test_a_higher_epoch_is_kept_when_it_is_seen(log: Log) -> None:
+def test_only_who_was_granted_an_epoch_can_write_under_it(door: Door) -> None:
+    """Neither under one the log knows nothing of (it may have lost its end), nor under somebody else's, nor after giving up."""
+    log, other = door(), door()
     epoch = owned(log)
-    publish(log, epoch + 5, [signal(at(1))])
-    assert log.ownership(0).epoch == epoch + 5
+    for who, under, code in ((log, epoch + 1, "rolled_back"), (other, epoch, "fenced"), (log, 0, "fenced")):
+        for write in (
+            lambda who=who, under=under: publish(who, under, [signal(at(1))], b"ck"),
+            lambda who=who, under=under: who.beat(0, under), lambda who=who, under=under: who.stage(0, under, {"b": b""}),
+            lambda who=who, under=under: who.unstage(0, under, []), lambda who=who, under=under: who.trim(0, under, (9, 9), 9),
+            lambda who=who, under=under: who.mark(0, under, b"x"), lambda who=who, under=under: who.release(0, under),
+        ):
+            with refused(code):
+                write()
+    assert (log.ownership(0), log.tail(0), log.checkpoints(0), log.marked(0)) == (Ownership(epoch, "a", 0), NOWHERE, [], b"")
+    log.release(0, epoch)
     with refused("fenced"):
-        publish(log, epoch, [signal(at(2))])
-    assert log.claim(0, "a", log.ownership(0)) == epoch + 6
+        publish(log, epoch, [signal(at(1))])
 
 
 def test_an_owner_that_comes_back_goes_on_where_the_other_stopped(door: Door) -> None:

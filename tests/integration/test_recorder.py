@@ -20,7 +20,7 @@ import pytest
 from engine.config import Config, LogSection
 from engine.errors import EXIT_DONE, OwnershipLost, TocsinError, TransportUnreachable
 from engine.instruments import Instruments
-from engine.partition.checkpoint import CheckpointManifest, Checkpoints
+from engine.partition.checkpoint import FORMAT, CheckpointManifest, Checkpoints
 from engine.partition.retention import held as holders
 from engine.partition.state import Partition
 from engine.registry import signing
@@ -461,7 +461,9 @@ def test_ticks_before_the_settings_copy_are_counted_as_the_engine_did(log: Log, 
     log.append(1, [fine % ts for ts in range(1000, 1100)])
     epoch = log.claim(1, "engine", log.ownership(1))
     assert epoch
-    kept = CheckpointManifest(3, log.identity, "", epoch, cursors[500], "", NOWHERE, 501, {}, ("", ""), Settings(), [])
+    kept = CheckpointManifest(
+        FORMAT, log.identity, "", epoch, cursors[500], "", NOWHERE, 501, {}, ("", ""), ("", ""), False, Settings(), []
+    )
     log.publish(1, epoch, [], msgspec.msgpack.encode(kept))
     log.settle()
     assert log.trim(1, epoch, cursors[500], 10**6).ticks

@@ -21,8 +21,9 @@ from .workers.base import Workers
 BEAT_NS = 500_000_000
 LOOK_NS = 100_000_000
 """How often a partition is looked for while there is room for one more."""
-ENGINES = "engine."
-"""On the board: each engine of a deployment says something new there at every beat, while it lives."""
+ENGINES = "engine/"
+"""On the board: each engine of a deployment says something new there at every beat, while it lives. A deployment may be
+called `a.b`, so a dot can't end its name."""
 BLOCK_MS = 100
 PAUSED_MS = 5
 """While a partition waits for a bundle: how often it is asked whether that is staged."""
@@ -105,7 +106,7 @@ class Inbox:
         self._most = read
         self._live = live
         self._watch = Watch(name, log.partitions, int(lease_s * 1e9))
-        self._said = f"{ENGINES}{log.deployment}.{name}"
+        self._said = f"{ENGINES}{log.deployment}/{name}"
         self._beats = 0
         self._epochs: dict[int, int] = {}
         self._cursors: dict[int, Cursor] = {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import cursor
 from ..config import Config
@@ -15,9 +17,12 @@ from ..errors import UsageError
 from ..terminal import answer_json, note, table
 
 if TYPE_CHECKING:
-    from ..transports.base import Log
+    from ..transports.base import Log, Tenure
 
 EXAMPLE = "tocsin log create --transport redis://localhost:6379 --partitions 4"
+
+NEWEST = 20
+"""Of owners and notes: so many are shown under --json."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 "partition": partition, "owner": owner.owner or None, "epoch": owner.epoch, "published": published,
                 "checkpoints": len(log.checkpoints(partition)), "kept": log.extent(partition).kept,
                 "needed_by": sorted(name.removeprefix(HOLDS) for name in held(posts, partition)),
+                "owners": [_tenure(log, entry) for entry in log.epochs(partition)[-NEWEST:]], "journal": _journal(log, partition),
             })
         info = {
             "url": log.url, "identity": log.identity, "deployment": config.log.deployment,
@@ -75,11 +81,26 @@ def run(args: argparse.Namespace, config: Config) -> int:
     else:
         title = f"{log.url}, identity {log.identity}, deployment {log.deployment}, {info['controls']} records in models"
         rows = [
-            [", ".join(value) or "-" if isinstance(value, list) else "-" if value is None else value for value in row.values()]
+            [", ".join(value) or "-" if isinstance(value, list) else "-" if value is None else value
+             for key, value in row.items() if key not in ("owners", "journal")]
             for row in partitions
         ]
         table(title, ("partition", "owner", "epoch", "published up to", "checkpoints", "records", "needed by"), rows)
     return 0
+
+
+def _tenure(log: Log, entry: Tenure) -> dict[str, Any]:
+    """Of the epoch trace: who held the partition from when on, and how far it had come."""
+    published = log.format(entry.tail.cursor) if entry.tail.ordinal >= 0 else None
+    at = datetime.fromtimestamp(entry.at / 1000, UTC).isoformat(timespec="milliseconds")
+    return {"epoch": entry.epoch, "owner": entry.owner or None, "from": at, "published": published}
+
+
+def _journal(log: Log, partition: int) -> list[Any]:
+    """Its newest notes, oldest first."""
+    from ..transports.base import Topic
+
+    return [json.loads(record) for _, record in reversed(log.backwards(partition, Topic.JOURNAL, None, NEWEST))]
 
 
 def _export(log: Log, args: argparse.Namespace) -> int:

@@ -19,7 +19,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def documents() -> dict[str, str]:
     """File name -> its text."""
-    kinds: dict[str, dict[str, Any]] = {**schemas(), "journal": journal.schema(), "manifest": msgspec.json.schema(Manifest), "export": export_schema()}
+    kinds: dict[str, dict[str, Any]] = {
+        **schemas(), "journal": journal.schema(), "manifest": msgspec.json.schema(Manifest), "export": export_schema(),
+    }
     return {
         f"{name}.json": json.dumps({"$schema": DIALECT, **schema}, indent=2, ensure_ascii=False) + "\n"
         for name, schema in kinds.items()

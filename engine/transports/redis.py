@@ -518,7 +518,7 @@ class RedisLog(Log):
 
     def trim_rejects(self, partition: int, epoch: int, keep: int) -> int:
         keys = (self._owner[partition], self._topics[Topic.REJECTS][partition])
-        return int(self._ask("EVAL", _TRIM_REJECTS, 2, *keys, epoch, max(keep, 1), SWEEP))
+        return int(self._ask("EVAL", _TRIM_REJECTS, 2, *keys, self._hold(epoch), max(keep, 1), SWEEP))
 
     # ---- readers
 

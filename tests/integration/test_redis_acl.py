@@ -172,10 +172,13 @@ def test_the_trainer_records_and_writes_control_records(users: Server, door: Cal
 # ---- what the others can't
 
 
-def test_a_feed_can_append_ticks_and_nothing_else(users: Server, door: Callable[..., Log]) -> None:
+def test_a_feed_can_append_ticks_and_nothing_else(users: Server, door: Callable[..., Log], tmp_path: Path) -> None:
     log = door("feeder", create=1)
     assert log.append(0, [b"tick"])
     assert denied(users) == []
+    verb = ["feed", "sim", "--days", "0.01", "--speed", "max", "--home", str(tmp_path)]
+    assert cli.main([*verb, "--transport", users.url("feeder:feeder")]) == 0
+    assert door("consumer").extent(0).kept > 1
     position = Position((1, 1), 0)
     for forbidden in (
         lambda: (log.publish(0, 1, [Record(Topic.SIGNALS, position, b"")], b"ck"), log.settle()),

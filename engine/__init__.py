@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .app import Engine
-    from .client import publish, subscribe
+    from .client import publish, publisher, subscribe
     from .config import Config
     from .features import FeatureSet
     from .files import read_ticks
@@ -17,9 +17,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Engine": ".app", "Config": ".config", "FeatureSet": ".features", "Registry": ".registry",
-    "read_ticks": ".files", "publish": ".client", "subscribe": ".client",
+    "read_ticks": ".files", "publish": ".client", "publisher": ".client", "subscribe": ".client",
 }
-__all__ = ["Config", "Engine", "FeatureSet", "Registry", "publish", "read_ticks", "subscribe"]
+__all__ = ["Config", "Engine", "FeatureSet", "Registry", "publish", "publisher", "read_ticks", "subscribe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -133,6 +133,7 @@ class Engine:
             self.log, read_controls(self.log, public), self.staging, self.parts, self.config.name,
             self.config.log.keep_mb * 2**20, log.info,
         )
+        checkpoints.hurried = keeper.refused
         keeping = Loop("housekeeping", keeper.work, HOUSEKEEPING_S)
 
         def staged(partition: int, entry: Entry) -> bool:

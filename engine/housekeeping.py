@@ -84,6 +84,11 @@ class Housekeeper:
             self._limit(parts)
             self._trim(parts)
 
+    def refused(self, number: int) -> bool:
+        """Whether ticks of a partition are refused, as of the last second."""
+        extent = self.extents.get(number)
+        return extent is not None and bool(extent.full)
+
     def _hear(self) -> None:
         for control in self._controls.holding(self._seen):
             if isinstance(control.body, Prepare):

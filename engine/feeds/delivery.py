@@ -68,7 +68,7 @@ class Delivery:
         self._tell = tell
         self._since: int | None = None
         """Monotonic ns when the log began to take nothing."""
-        self._told = False
+        self._why, self._told = "", False
         self._held_ns = 0
         self._next_try, self._pause_s = 0, FIRST_S
         self._sent = 0
@@ -156,10 +156,7 @@ class Delivery:
         now = clock.monotonic_ns()
         if self._since is None:
             self._since = now
-        elif not self._told and self._held_s() >= HOLD_S:
-            self._told = True
-            where = f"they go to {self._spool.folder}" if self._spool else "they wait"
-            self._tell(f"the log takes no ticks, {where}: {error.args[0]} [{error.code}]")
+        self._why = f"{error.args[0]} [{error.code}]"
         self._next_try = now + int(self._pause_s * 1e9)
         self._pause_s = min(2 * self._pause_s, LONGEST_S)
         if error.code not in FULL:
@@ -177,12 +174,20 @@ class Delivery:
         """How long ticks have been waiting."""
         return 0.0 if self._since is None else (clock.monotonic_ns() - self._since) / 1e9
 
+    def _announce(self) -> None:
+        if not self._told and self._held_s() >= HOLD_S:
+            self._told = True
+            where = f"they go to {self._spool.folder}" if self._spool else "they wait"
+            self._tell(f"the log takes no ticks, {where}: {self._why}")
+
     def _wait(self) -> None:
         if self._stop():
             raise Stopped
+        self._announce()
         clock.sleep(min(max((self._next_try - clock.monotonic_ns()) / 1e9, 0.0), 0.1))
 
     def _spill(self, spool: Spool, partition: int, payloads: Sequence[bytes]) -> None:
+        self._announce()
         records = [Spooled(partition, _ticks(payload), payload) for payload in payloads]
         stored = spool.add(records)
         if stored < len(records):

@@ -33,6 +33,8 @@ EVERY_ASKED = 25_000
 """Signals take five times what ticks do, and none goes before the oldest kept checkpoint: three of these in each of four
 partitions are what a full server leaves to owners."""
 EVERY_NS = 10_000_000_000
+HURRIED_NS = 1_000_000_000
+"""While feeds are refused: nothing is trimmed before the oldest checkpoint has moved on."""
 
 
 class Symbol(msgspec.Struct, frozen=True):
@@ -150,6 +152,8 @@ class Checkpoints:
         self._last: dict[int, int] = {}
         self._names: dict[int, dict[int, str]] = {}
         self._kept: dict[int, deque[set[str]]] = {}
+        self.hurried: Callable[[int], bool] = lambda number: False
+        """Whether a partition refuses ticks just now."""
         self._at: dict[int, Cursor] = {}
         self._before: dict[int, int] = {}
         """How many of those kept stand before the newest. Where nothing comes any more they are taken anew, at the same place:
@@ -160,7 +164,8 @@ class Checkpoints:
         if not (part.moved or self._before.get(part.number)):
             return False
         elapsed = self._now_ns() - self._last.setdefault(part.number, self._now_ns())
-        return part.ticks_since_image >= EVERY_TICKS or part.asked_since_image >= EVERY_ASKED or elapsed >= EVERY_NS
+        every = HURRIED_NS if self.hurried(part.number) else EVERY_NS
+        return part.ticks_since_image >= EVERY_TICKS or part.asked_since_image >= EVERY_ASKED or elapsed >= every
 
     def stage(self, part: Partition, batch: MicroBatch, last: Position) -> bytes:
         """Store the blobs of a decided batch's image, and return the manifest for the step that publishes the batch."""

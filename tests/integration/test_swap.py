@@ -598,3 +598,40 @@ def test_no_tick_goes_for_signals_that_should(site: Site, monkeypatch: pytest.Mo
         keeper.work()
     assert site.log.extent(1).bytes < 1.05 * keep
     assert site.log.extent(1).kept > 650, "seven tenths of it fit"
+
+
+def test_a_flood_of_rejects_pushes_no_tick_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    epoch, cursors = filled_log(site, 1000)
+    whole = site.log.extent(1).bytes
+    for n in range(0, 1000, 100):
+        about = [Position(cursor, ordinal) for cursor in cursors[n:n + 100] for ordinal in range(5)]
+        site.log.publish(1, epoch, [Record(Topic.REJECTS, position, b"r" * 200) for position in about])
+    site.log.settle()
+    assert site.log.extent(1).rejects_bytes > 2 * whole
+    said: list[str] = []
+    keeper = keeping(site, epoch, int(1.4 * whole), said)
+    for _ in range(30):
+        keeper.work()
+    assert site.log.extent(1).kept == 1000
+    assert site.log.extent(1).bytes < 1.45 * whole
+    assert keeper.rejects_trimmed[1] == 5000 - site.log.extent(1).rejects
+    assert len(said) == 1
+    assert "the oldest are forgotten" in said[0]
+    assert site.log.published(1, Topic.REJECTS, NOWHERE, 10**6)[-1][0] == Position(cursors[-1], 4)
+
+
+def test_feeds_are_told_the_owners_quota(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "SLOW_NS", 0)
+    epoch, _ = filled_log(site, 1000)
+    keeper = keeping(site, epoch, 20_000, [])
+    keeper.work()
+    assert site.log.extent(1).quota == 40_000
+    site.log.limit(1, 90_000)                                  # another deployment keeps more
+    keeper.work()
+    assert site.log.extent(1).quota == 90_000
+    site.log.limit(1, 9)
+    keeper.work()
+    assert keeper.refused(1), "as it was found"
+    assert site.log.extent(1).quota == 40_000
+    keeper.work()
+    assert not keeper.refused(1)

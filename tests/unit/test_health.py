@@ -44,6 +44,13 @@ def test_ready() -> None:
     assert readiness(Facts(LIVES, (ANSWERS,), 0.5), NOW) == (True, "ready", {"warm_share": 0.5, "partitions": {0: told}})
 
 
+def test_a_log_out_of_reach_is_said_before_what_it_leads_to() -> None:
+    """Nobody is to be started anew for it: alive, and not ready."""
+    verdict = readiness(Facts(LIVES, (), None, outage="nobody answers"), NOW)
+    assert verdict[:2] == (False, "no log: nobody answers")
+    assert "by itself" in verdict.details["hint"]
+
+
 def test_who_is_paused_is_ready_and_says_so() -> None:
     """Nothing is to be mended, and nobody is to be started anew."""
     paused = ANSWERS._replace(paused=("*JPY",), paused_symbols=2)

@@ -12,28 +12,33 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from engine.compare import compare, in_place
 from engine.export import ExportedLog, export
 from engine.features import FeatureSet
 from engine.feeds.send import Pace, send
-from engine.registry.rollout import PolicyRules, Settings
+from engine.registry.rollout import Pause, PolicyRules, Resume, Settings
 from engine.registry.store import Registry
 from engine.replay import Replayed, replay_log
 from engine.transports.base import Log, Topic
 from engine.types import NOWHERE, Kind
 from engine.wire.ticks import encode
+from tests.deadly import deadly, lives
 from tests.engines import ALL, Running, Site, ticks, wait_for
 
 HERE = Path(__file__).parent / "log"
-WARM, FIRST, LAST = 500, 560, 620
-"""Ticks that fill the windows, those before the second owner, all."""
+WARM, FIRST, LAST, ALL_OF_THEM = 500, 560, 620, 680
+"""Ticks that fill the windows, those before the second owner, those before engines die, all."""
+DEADLY = 640
+"""Whoever takes this one dies."""
 
 
 def story(site: Site) -> None:
-    """Frames, then single ticks; two bundles, settings, two owners; late ticks, nonsense and a forged control record."""
-    moving = ticks(LAST)
-    one, two = site.publish(1), site.publish(2)
+    """Frames, then single ticks; two bundles, settings, a pause; late ticks, nonsense and a forged control record; owners that
+    come and go, and die of a row; a bundle that is gone before anybody could follow it."""
+    moving = ticks(ALL_OF_THEM)
+    one, two, gone = site.publish(1), site.publish(2), site.publish(3)
     with Running(site.config(engine__name="first")):
         send(site.log, moving[:WARM], Pace(), 100, lambda: False)
         site.change(site.activation(one))
@@ -45,8 +50,20 @@ def story(site: Site) -> None:
         site.change(Settings(policy=PolicyRules(cooldown_s=300.0)))
         site.send(moving[FIRST:FIRST + 30])
         site.change(site.activation(two))
-        site.send(moving[FIRST + 30:])
+        site.send(moving[FIRST + 30:LAST])
         wait_for(lambda: len(published(site.log, Topic.SIGNALS)) == LAST - WARM and len(published(site.log, Topic.REJECTS)) == 4)
+    site.change(Pause(["MADE1"]))
+    site.send(moving[LAST:DEADLY + 5])
+    with pytest.MonkeyPatch.context() as patch:
+        deadly(patch, int(moving.ts[DEADLY]))
+        lives(site)
+    site.change(Resume([]))
+    site.change(site.activation(gone))
+    site.send(moving[DEADLY + 5:DEADLY + 20])
+    site.change(site.activation(one))
+    site.send(moving[DEADLY + 20:])
+    shutil.rmtree(site.folder / "registry" / gone)
+    lives(site)
 
 
 def published(log: Log, topic: Topic) -> list[bytes]:
@@ -93,13 +110,17 @@ def test_a_replay_now_says_what_the_owners_of_then_published() -> None:
 def test_it_holds_all_that_happens_to_a_log() -> None:
     log = golden()
     signals = [msgspec.json.decode(record) for record in published(log, Topic.SIGNALS)]
-    assert {(signal["bundle"], signal["log"]["epoch"]) for signal in signals} == {("1", 1), ("1", 2), ("2", 2)}
+    assert {("1", 1), ("1", 2), ("2", 2)} < {(signal["bundle"], signal["log"]["epoch"]) for signal in signals}
+    assert max(signal["log"]["epoch"] for signal in signals) > 5
+    assert {signal["bundle"] for signal in signals} == {"1", "2"}
     assert {signal["side"] for signal in signals} == {"buy", "neutral", "sell"}
-    assert "cooldown" in {signal["reason"] for signal in signals}
-    assert [msgspec.json.decode(record)["verb"] for _, record in log.controls()] == ["activate", "settings", "activate"]
+    assert {"cooldown", "paused"} <= {signal["reason"] for signal in signals}
+    assert [msgspec.json.decode(record)["verb"] for _, record in log.controls()] == [
+        "activate", "settings", "activate", "pause", "resume", "activate", "activate",
+    ]
     codes = [msgspec.json.decode(record)["code"] for record in published(log, Topic.REJECTS)]
-    assert sorted(codes) == ["control", "late", "malformed", "malformed"]
-    assert "runtime" in {msgspec.json.decode(note)["note"] for note in published(log, Topic.JOURNAL)}
+    assert sorted(codes) == ["control", "late", "malformed", "malformed", "poison"]
+    assert {msgspec.json.decode(note)["note"] for note in published(log, Topic.JOURNAL)} == {"runtime", "skip", "void"}
 
 
 def write() -> None:

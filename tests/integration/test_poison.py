@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.errors import ModelRefused
-from engine.eventtime import EventTime
 from engine.features import FeatureSet
 from engine.instruments import SymbolTable
 from engine.registry.bundle import Bundle
 from engine.replay import replay_log
 from engine.runtimes.ensemble import Ensemble
 from engine.transports.base import Topic
-from engine.types import F32, I64, NOWHERE, Entry, TickBatch
+from engine.types import F32, NOWHERE, Entry
 from engine.wire import frame
 from engine.wire.records import canonical
+from tests.deadly import Died, asked, deadly, done_with_all, lives
 from tests.engines import ALL, Running, Site, ticks, wait_for
 from tests.trace import check_trace
 
 MADE = ticks(900)
 POISON = 731
 """Row of MADE."""
-
-
-class Died(Exception):
-    """Stands for what ends a process."""
 
 
 @pytest.fixture
@@ -46,27 +42,6 @@ def home(site: Site) -> int:
     return partition_of(MADE.symbol(POISON), site.log.partitions)
 
 
-def lives(site: Site) -> int:
-    """Engines one after the other, until one lives; how many died."""
-    for died in range(10):
-        engine = Running(site.config())
-        with engine:
-            if lives_on(engine, site):
-                return died
-            assert isinstance(engine.died(), Died)
-    raise AssertionError("they die for ever")
-
-
-def lives_on(engine: Running, site: Site) -> bool:
-    wait_for(lambda: engine.error or done_with_all(site), "neither dead nor done")
-    return not engine.error
-
-
-def done_with_all(site: Site) -> bool:
-    """Whether the last tick of each partition has been decided about."""
-    return all(site.log.tail(p).cursor == site.log.extent(p).last for p in range(site.log.partitions))
-
-
 def published(site: Site, topic: Topic) -> list[bytes]:
     return [r for p in range(site.log.partitions) for _, r in site.log.published(p, topic, NOWHERE, ALL)]
 
@@ -81,18 +56,6 @@ def check_replay(site: Site) -> None:
     for topic, due in ((Topic.SIGNALS, done.signals), (Topic.REJECTS, done.rejects)):
         assert [canonical(record) for record in published(site, topic)] == [canonical(record) for record in due]
     check_trace(site.log)
-
-
-def deadly(monkeypatch: pytest.MonkeyPatch, stamp: int) -> None:
-    """Whoever admits the tick of this stamp dies."""
-    admit = EventTime.admit
-
-    def dies(self: EventTime, batch: TickBatch) -> I64:
-        if (batch.ts == stamp).any():
-            raise Died
-        return admit(self, batch)
-
-    monkeypatch.setattr(EventTime, "admit", dies)
 
 
 @pytest.mark.parametrize("rows", [1, 50])
@@ -142,17 +105,6 @@ def test_a_record_that_cant_be_read_is_left_out_whole(site: Site, monkeypatch: p
     finally:
         monkeypatch.setattr(columns, "unpack", whole)
         wire._readers.cache_clear()
-
-
-def asked(monkeypatch: pytest.MonkeyPatch, dies: Callable[[Ensemble, F32], bool]) -> None:
-    raw = Ensemble.raw
-
-    def asking(self: Ensemble, matrix: F32) -> F32:
-        if dies(self, matrix):
-            raise Died
-        return raw(self, matrix)
-
-    monkeypatch.setattr(Ensemble, "raw", asking)
 
 
 def test_a_row_that_ends_whoever_asks_about_it_is_left_out_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

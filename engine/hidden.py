@@ -1,6 +1,7 @@
 """Passwords stay out of what people and files are shown: whatever looks like one in a URL is hidden.
 
-A URL that can't be read is hidden too: between `://` and the line's last `@` stands a password, whatever it holds.
+A URL that can't be read is hidden too: between `://` and the line's last `@` stands a password, whatever it holds; but a port,
+and perhaps a database, with which a URL of no password ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from urllib.parse import quote, quote_plus
 
 STARS = "***"
 
-_IN_URL = re.compile(r"(://[^\s:@/]*):.*@")
+_IN_URL = re.compile(r"(://[^\s:@/]*):(?!\d+(?:/\d*)?(?:[:,;)\s]|$)).*@")
 _IN_QUERY = re.compile(r"((?:^|[?&])(?:ssl_)?password=)[^&\s]+", re.MULTILINE)
 
 

@@ -50,8 +50,8 @@ def unless_said(log: Log, keep_bytes: int) -> None:
 
 
 def goal(extent: Extent, keep_bytes: int) -> int:
-    """bytes to trim to. Where ticks are refused for another reason than the share, nine tenths of what there is."""
-    return min(keep_bytes, extent.bytes * 9 // 10) if extent.full else keep_bytes
+    """bytes to trim to. Where ticks are refused for another reason than the share, three quarters of what there is."""
+    return min(keep_bytes, extent.bytes * 3 // 4) if extent.full else keep_bytes
 
 
 def rejects_kept(extent: Extent, keep_bytes: int) -> int | None:

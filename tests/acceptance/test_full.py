@@ -65,7 +65,8 @@ def test_a_full_server_is_no_deadlock(tocsin: Tocsin, small: str, moments: str, 
     write_ticks(made[WARM:], tocsin.folder / "second.parquet")
     write_ticks(made, tocsin.folder / "both.parquet")
     client = Client(small)
-    client.ask("SET", "somebody.else", b"x" * OTHERS)          # so that it is full soon, and half of it is the engine's
+    for n in range(OTHERS // 2**20):                           # so that it is full soon, and half of it is the engine's
+        client.ask("SET", f"somebody.else.{n}", b"x" * (2**20 - 64))
     client.close()
     tocsin("log", "create", "--partitions", 2)
     tocsin("train", "--ticks", "first.parquet", "--moments", moments, "--activate", "always", "--transport", small)

@@ -62,7 +62,7 @@ def test_a_quota_that_somebody_said_stands() -> None:
     assert [log.extent(partition).quota for partition in range(2)] == [1000, 77]
 
 
-@pytest.mark.parametrize(("size", "full", "to"), [(500, "", 1000), (500, "why", 450), (5000, "why", 1000), (5000, "", 1000)])
+@pytest.mark.parametrize(("size", "full", "to"), [(500, "", 1000), (500, "why", 375), (5000, "why", 1000), (5000, "", 1000)])
 def test_a_server_without_room_has_the_log_trimmed_below_its_share(size: int, full: str, to: int) -> None:
     assert goal(extent(100, size)._replace(full=full), 1000) == to
 

@@ -17,10 +17,10 @@ from .features import FeatureSet
 from .files import read_ticks
 from .housekeeping import Housekeeper
 from .inbox import Granted, Inbox
-from .outage import again, passes
+from .outage import FIRST_S, LONGEST_S, again, passes, rest
 from .partition.checkpoint import Checkpoints, oldest_k
 from .partition.state import Partition
-from .partition.takeover import take_over
+from .partition.takeover import follow_missed, take_over
 from .partitioner import partition_of
 from .pipeline import run
 from .registry.controls import Controls, read_controls
@@ -42,6 +42,9 @@ from .watch.supervise import Loop
 from .workers.inline import InlineWorkers
 
 log = logging.getLogger("tocsin")
+
+STEADY_NS = 10_000_000_000
+"""A session that lasted so long wasn't ended by what it began with."""
 
 HOUSEKEEPING_S = 0.1
 """How often the engine looks after what isn't a tick."""
@@ -80,6 +83,8 @@ class Engine:
         self.staging = staging_of(self.registry, self.features)
         self.runtime = here()
         self._started = False
+        self._since, self._pause_s = 0, FIRST_S
+        """When the present session began, and how long to wait before another."""
         self._status: Status | None = None
         self._exporter: Exporter | None = None
 
@@ -119,9 +124,12 @@ class Engine:
                 raise
             return error
         finally:
+            for number in list(self.parts):
+                self.seen.left(number)
             self.parts.clear()
 
     def _session(self, stop: Callable[[], bool], ready: Callable[[], None]) -> None:
+        self._since = clock.monotonic_ns()
         workers = InlineWorkers()
         checkpoints = Checkpoints(self.log, clock.monotonic_ns, self.features)
         public = self.registry.public_key()
@@ -163,6 +171,10 @@ class Engine:
                 event.partition, event.epoch, self.log, checkpoints, follower.load,
                 self._warm_ticks, self.runtime, self._accept_gap,
             )
+            if part.gap is not None:
+                controls.refresh()
+                planned = [(control.k, controls.payload(control.k)) for control in controls.holding()]
+                follow_missed(part, self.log, planned, follower)
             inbox.seek(part.number, part.upto)
             upto, tail = self.log.format(part.upto), self.log.format(part.tail.cursor)
             log.info("partition %d: epoch %d, from %s, published up to %s", part.number, part.epoch, upto, tail)
@@ -196,6 +208,8 @@ class Engine:
     def _find_again(self, lost: TocsinError, stop: Callable[[], bool]) -> bool:
         """The same log over new connections, however long that takes; False if `stop` said so first."""
         log.warning("everything held is dropped: %s", lost.args[0])
+        lasted = clock.monotonic_ns() - self._since
+        self._pause_s = FIRST_S if lasted > STEADY_NS else min(2 * self._pause_s, LONGEST_S)
         if self._status:
             self._status.outage = str(lost.args[0])
 
@@ -203,6 +217,7 @@ class Engine:
             self.seen.turned()
             return stop()
 
+        rest(self._pause_s, turn)              # what ended it may end the next one at once
         found = again(self._open, self.log.identity, turn, log.warning)
         if found:
             self.log.close()                   # after the new one is open: an embedded server never loses its last user

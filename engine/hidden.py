@@ -12,13 +12,18 @@ from urllib.parse import quote, quote_plus
 
 STARS = "***"
 
-_IN_URL = re.compile(r"(://[^\s:@/]*):(?!\d+(?:/\d*)?(?:[:,;)\s]|$)).*@")
+_IN_URL = (
+    re.compile(r"(://[^\s:@/]*):(?!\d+(?:/\d*)?(?:[:,;)\s]|$)).*@"),
+    re.compile(r"(://[^\s:]*):\S+@"),             # a user's name may hold @ and /
+)
 _IN_QUERY = re.compile(r"((?:^|[?&])(?:ssl_)?password=)[^&\s]+", re.MULTILINE)
 
 
 def hide(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without the passwords of URLs in it, and without `secrets`, as they are and as a URL would write them."""
-    text = _IN_QUERY.sub(rf"\1{STARS}", _IN_URL.sub(rf"\1:{STARS}@", text))
+    for in_url in _IN_URL:
+        text = in_url.sub(rf"\1:{STARS}@", text)
+    text = _IN_QUERY.sub(rf"\1{STARS}", text)
     for secret in filter(None, secrets):
         for spelling in {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}:
             text = text.replace(spelling, STARS)

@@ -70,7 +70,8 @@ def run(
                 workers.submit(part.cut())                              # what came before keeps what it was cut under
                 try:
                     control = follower.check(event.entry, part.followed)    # None: repeated, overtaken, or not ours
-                    if control and (part.is_void(event.entry.cursor) or follower.given_up(control)):
+                    given_up = control and part.is_new(event.entry) and follower.given_up(control)
+                    if control and (part.is_void(event.entry.cursor) or given_up):
                         part.void(event.entry.cursor, control)
                     elif control:
                         change = follower.change(control)
@@ -88,6 +89,7 @@ def run(
                 log.settle()
                 log.release(part.number, part.epoch)
                 del parts[event.partition]
+                see.left(event.partition)
 
             case Answered(batch=batch) if part and part.epoch == batch.epoch:   # in log order per partition
                 decisions = part.decide(batch)

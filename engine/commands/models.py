@@ -23,6 +23,10 @@ _TAKES = {"list": 0, "show": 1, "verify": 1, "activate": 1, "rollback": 0, "hist
 """So many versions."""
 
 
+_SHOWN = ("", " 3", " 2 3")
+"""Versions of an example, by how many are taken."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=tuple(_TAKES))
     parser.add_argument("version", nargs="*", help="number or alias (show, verify, activate: one; diff: two)")
@@ -32,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     if len(args.version) != _TAKES[args.action]:
         taken = ("no version", "a version", "two versions")[_TAKES[args.action]]
-        raise UsageError("version", f"models {args.action} takes {taken}", hint=f"for example: {EXAMPLE}")
+        raise UsageError("version", f"models {args.action} takes {taken}",
+                         hint=f"for example: tocsin models {args.action}{_SHOWN[_TAKES[args.action]]}")
     registry = Registry(config.registry_path, trust=config.trust_path)
     answer: Any
     text: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ..arguments import comment
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 def change_paused(after: After, args: argparse.Namespace, config: Config) -> int:
     """Write the control record, its copies, and say what is paused now."""
+    from ..partition.checkpoint import symbols
     from ..registry import signing
     from ..registry.append import change
     from ..registry.controls import read_controls
@@ -52,6 +54,7 @@ def change_paused(after: After, args: argparse.Namespace, config: Config) -> int
             return after(paused_now(seen), args.symbols, counted_now(log, seen))
 
         k, copies = change(log, registry, private, decide, whoever(), why)
+        known = symbols(log)
         paused = paused_now(read_controls(log, registry.public_key()))
         places = {str(partition): log.format(cursor) for partition, cursor in copies.items()}
     finally:
@@ -59,6 +62,9 @@ def change_paused(after: After, args: argparse.Namespace, config: Config) -> int
     note(f"holds in deployment {config.log.deployment} from these places on (control record {k}): "
          + ", ".join(f"{partition}: {cursor}" for partition, cursor in places.items()) if places
          else f"control record {k} was overtaken by a later one, which holds instead")
+    for name in paused if known else ():
+        if not any(fnmatchcase(symbol, name) for symbol in known):
+            note(f"no symbol that this log knows is called {name!r}: it knows {', '.join(sorted(known)[:20])}")
     if args.json:
         answer_json({"k": k, "copies": places, "paused": paused})
     else:

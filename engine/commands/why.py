@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..config import Config
-from ..terminal import answer_json, note, table
+from ..terminal import answer_json, table
 
 EXAMPLE = "tocsin why EURUSD --at 2024-05-06T14:03:00Z"
 
@@ -52,11 +52,10 @@ def _decided(answer: dict[str, Any]) -> None:
         *((f"vote of {name}", _vote(vote)) for name, vote in decision["votes"].items()),
         ("bundle", decision["bundle"] + _by(answer["by"]["bundle"])),
         *((name, _by(by).strip()) for name, by in answer["by"].items() if name != "bundle" and by is not None),
+        *([("refused since", _counts(answer["refused_since"]))] if answer["refused_since"] else []),
         ("licence", decision["licence"] + (f": {decision['licence_because']}" if decision["licence_because"] else "")),
     ]
     table(answer["symbol"], ("", ""), rows)
-    if answer["refused_since"]:
-        note("refused since: " + _counts(answer["refused_since"]))
 
 
 def _vote(vote: dict[str, Any]) -> str:

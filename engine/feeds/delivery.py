@@ -128,7 +128,8 @@ class Delivery:
                 self._log = self._opened()
             self._log.append(partition, payloads)
         except TransportUnreachable as error:
-            if not (passes(error) or error.code in FULL) or self._held_s() > self._patience_s:
+            out_of_patience = self._spool is None and self._held_s() > self._patience_s
+            if out_of_patience or not (passes(error) or error.code in FULL):
                 raise
             self._hold(error)
             return False

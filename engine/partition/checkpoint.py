@@ -137,6 +137,16 @@ def bundles(log: Log) -> set[str]:
     return found - {""}
 
 
+def symbols(log: Log) -> set[str]:
+    """Those that the newest checkpoints know."""
+    found: set[str] = set()
+    for partition in range(log.partitions):
+        for manifest in log.checkpoints(partition)[:1]:
+            with suppress(*UNREADABLE):
+                found |= {s.instrument.symbol for s in msgspec.msgpack.decode(manifest, type=CheckpointManifest).symbols}
+    return found
+
+
 class Checkpoints:
     """Takes, keeps and loads the checkpoints of a log's partitions."""
 

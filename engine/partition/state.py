@@ -292,6 +292,7 @@ class Partition:
             return None
         asked = Asked.concat(self._asked) if self._asked else None
         self._note_runtime(asked)
+        self.proven = self.proven or asked is not None         # where asking it kills, nobody will ever read this
         batch = MicroBatch(
             self.number, self.epoch, self.bundle, asked, self._refused, self._notes,
             self.upto, *self._received, self._image() if keep else None,
@@ -302,9 +303,13 @@ class Partition:
         return batch
 
     def _note_runtime(self, asked: Asked | None) -> None:
-        """With the first decision of an engine, if what decides isn't what decided last."""
-        if asked and self.runtime:
-            self._note(asked.ticks.position(0), partial(journal.Runtime, *self.runtime))
+        """With the first decision of an engine, if what decides isn't what decided last; a place has room for one note."""
+        if asked is None or self.runtime is None:
+            return
+        taken = {noted.position for noted in self._notes}
+        at = next((p for row in range(len(asked.ticks)) if (p := asked.ticks.position(row)) not in taken), None)
+        if at is not None:
+            self._note(at, partial(journal.Runtime, *self.runtime))
             self.runtime = None
 
     def _image(self) -> Image:
@@ -370,6 +375,10 @@ class Partition:
         guilty = self.caution.guilty(at) == "control"
         self.caution.try_(at, "control")
         return guilty or at in self.suffered.voids
+
+    def is_new(self, entry: Entry) -> bool:
+        """Whether nothing that stands behind a record has been published."""
+        return Position(entry.cursor, 0) > self.tail
 
     def void(self, cursor: Cursor, control: Control) -> None:
         """Pass over a control record."""

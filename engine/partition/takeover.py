@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 
 from ..registry.bundle import Bundle
+from ..registry.follow import Following
 from ..registry.settings import counted, overlay
 from ..transports.base import Log, Topic
-from ..types import SIDES, Position, TickBatch
+from ..types import SIDES, Entry, Kind, Position, TickBatch
 from .caution import Caution
 from .checkpoint import CheckpointManifest, Checkpoints, Restored
 from .journal import Runtime, suffered
@@ -100,6 +101,21 @@ def _jump(part: Partition, manifest: CheckpointManifest, log: Log, tail: Positio
         if sid >= 0:
             sids, stamps, sides = (np.array([value]) for value in (sid, said.ts, SIDES.index(said.side)))
             part.policy.apply(sids, stamps, sides, len(part.symbols))
+
+
+def follow_missed(part: Partition, log: Log, planned: list[tuple[int, bytes]], follower: Following) -> None:
+    """Behind a gap: of what was planned before the log's first record, the newest of each slot holds from here on.
+
+    planned: places and payloads of the deployment's control records, in their order. That a copy stands ahead tells nothing:
+    copies are repeated. Where the log keeps no stamps, all of it was planned before.
+    """
+    stamps = log.control_stamps()
+    first = log.read({part.number: part.upto}, 1).get(part.number)
+    before = first[0].appended if first else 2**63
+    missed = [payload for k, payload in planned if stamps.get(k, 0) <= before]
+    found = (follower.check(Entry(part.upto, Kind.CONTROL, payload), part.followed) for payload in missed)
+    for control in {control.slot: control for control in found if control}.values():
+        part.follow(follower.change(control))
 
 
 def _warm_up(part: Partition, log: Log, checkpoints: Checkpoints, ticks: TickBatch | None) -> None:

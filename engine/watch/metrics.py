@@ -106,10 +106,13 @@ def _partitions(status: Status) -> Iterator[Metric]:
 
 def _symbols(seen: Observer) -> Iterator[Metric]:
     now = clock.monotonic_ns()
+    newest: dict[str, int] = {}                    # a symbol may stand in two partitions, where producers disagree
+    for symbols in list(seen.symbols.values()):
+        for symbol, taken in symbols.last_taken():
+            newest[symbol] = max(taken, newest.get(symbol, taken))
     yield _gauge(
         "last_tick_age_seconds", "Since the symbol's last tick was taken, or else since its partition was taken over.",
-        ("symbol",), (((symbol,), (now - taken) / 1e9) for symbols in list(seen.symbols.values())
-                      for symbol, taken in symbols.last_taken()),
+        ("symbol",), (((symbol,), (now - taken) / 1e9) for symbol, taken in newest.items()),
     )
     last = seen.last_tick
     yield _gauge("last_tick_timestamp_seconds", "When the last tick of any symbol was taken, by this machine's clock.", (),

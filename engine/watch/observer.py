@@ -75,19 +75,25 @@ class Symbols:
         self._taken = np.zeros(0, np.int64)
         self._status = np.zeros(0, np.int64)
 
-    def known(self, instruments: list[Instrument], now: int) -> None:
-        """The symbols there are; new ones count as taken now."""
+    def known(self, instruments: list[Instrument], now: int) -> list[str]:
+        """The symbols there are; new ones count as taken now. Returns the new ones."""
         missing = len(instruments) - self._taken.size
+        new = [instrument.symbol for instrument in instruments[self._taken.size:]]
         if missing > 0:
             self._taken = np.concatenate([self._taken, np.full(missing, now)])
             self._status = np.concatenate([self._status, np.full(missing, UNSEEN)])
         self._instruments = instruments
+        return new
 
-    def moved(self, ticks: TickBatch, status: I64, now: int) -> None:
-        """Ticks were taken; of several of one symbol the last counts."""
-        self.known(ticks.instruments, now)
+    def moved(self, ticks: TickBatch, status: I64, now: int) -> list[str]:
+        """Ticks were taken; of several of one symbol the last counts. Returns the symbols that are new."""
+        new = self.known(ticks.instruments, now)
         self._taken[ticks.sid] = now
         self._status[ticks.sid] = status
+        return new
+
+    def names(self) -> set[str]:
+        return {instrument.symbol for instrument in self._instruments}
 
     def last_taken(self) -> list[tuple[str, int]]:
         """(symbol, monotonic ns when its last tick was taken)."""
@@ -144,6 +150,11 @@ class Observer:
         self.symbols[partition] = Symbols()
         self.symbols[partition].known(instruments, now)
 
+    def left(self, partition: int) -> None:
+        """The partition is ours no more."""
+        for kept in (self.checkpoints, self.symbols, self.appended):
+            kept.pop(partition, None)
+
     # ---- the way of a tick
 
     def ticks(self, taken: int, refused: list[Refused], entries: list[Entry]) -> None:
@@ -172,7 +183,15 @@ class Observer:
             self.appended[partition] = entries[-1].appended
         if len(ticks):
             self.last_tick = clock.wall_ns()
-        self.symbols[partition].moved(ticks, status, clock.monotonic_ns())
+        for symbol in self.symbols[partition].moved(ticks, status, clock.monotonic_ns()):
+            self._look_elsewhere(partition, symbol)
+
+    def _look_elsewhere(self, partition: int, symbol: str) -> None:
+        """A new symbol that another partition has is two symbols to us, with ids that aren't unique: somebody must know."""
+        for other, symbols in self.symbols.items():
+            if other != partition and symbol in symbols.names():
+                self._tell(f"{symbol} stands in partitions {other} and {partition}: its producers disagree where it belongs, so "
+                           "it is two symbols here, and the ids of its signals aren't unique")
 
     def decided(self, decisions: Decisions | None) -> None:
         if decisions is None:

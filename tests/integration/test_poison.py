@@ -119,12 +119,15 @@ def test_a_row_that_ends_whoever_asks_about_it_is_left_out_too(site: Site, monke
     check_replay(site)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_bundle_that_ends_whoever_asks_it_is_voided_and_the_one_before_answers(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
 ) -> None:
     good, bad = site.publish(seed=1), site.publish(seed=2)
     site.change(site.activation(good))
     site.send(MADE[:500])
+    with Running(site.config()):
+        wait_for(lambda: len(site.published()) == 500)
     places = site.change(site.activation(bad))
     site.send(MADE[500:])
     mine: list[Bundle] = []
@@ -151,6 +154,8 @@ def test_a_bundle_that_ends_whoever_asks_it_is_voided_and_the_one_before_answers
 
     monkeypatch.setattr(Ensemble, "predict_proba", tried)
     asked(monkeypatch, lambda ensemble, matrix: not trying and any(ensemble is bundle.ensemble for bundle in mine))
+    if elsewhere:                              # what decides is noted where the void is, but for one place
+        monkeypatch.setattr("engine.app.here", lambda: ("1", "cpu", "forest", "another kind of processor"))
     assert lives(site) >= 3
     voids = notes(site)
     assert {note["note"] for note in voids} == {"void"}
@@ -180,4 +185,49 @@ def test_an_activation_that_cant_be_followed_any_more_is_voided_once_another_one
     signals = [json.loads(r) for r in published(site, Topic.SIGNALS)]
     assert {signal["bundle"] for signal in signals} == {good}
     assert len({signal["id"] for signal in signals}) == len(signals) == 1000
+    check_replay(site)
+
+
+def test_what_a_bundle_decided_before_a_clean_stop_counts_for_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.change(site.activation(site.publish()))
+    row = FeatureSet.default().stream().update(MADE)[POISON]
+    site.send(MADE[:POISON])
+    with Running(site.config()):
+        wait_for(lambda: len(site.published()) == POISON)
+    site.send(MADE[POISON:])
+    asked(monkeypatch, lambda ensemble, matrix: row.tobytes() in map(np.ndarray.tobytes, matrix))
+    assert lives(site) >= 3
+    assert [note["note"] for note in notes(site)] == ["skip"]
+    check_replay(site)
+
+
+def test_a_bundle_under_which_something_was_published_is_never_voided_where_it_was_activated(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its decisions can only be read back with it: whoever lost it must bring it back."""
+    good, bad = site.publish(seed=1), site.publish(seed=2)
+    site.change(site.activation(good))
+    site.send(MADE[:300])
+    with Running(site.config()):
+        wait_for(lambda: len(site.published()) == 300)
+    site.change(site.activation(bad))
+    site.send(MADE[300:POISON])
+    with monkeypatch.context() as patch:
+        deadly(patch, int(MADE.ts[POISON]))
+        engine = Running(site.config())
+        with engine:
+            wait_for(lambda: len(site.published()) == POISON)
+            site.send(MADE[POISON:])
+            assert isinstance(engine.died(), Died)
+    forest = site.folder / "registry" / bad / "one.forest"
+    whole = forest.read_bytes()
+    forest.write_bytes(b"gone")
+    site.change(site.activation(good))
+    site.send(ticks(1000)[900:])
+    with Running(site.config()) as engine:
+        assert isinstance(engine.died(), ModelRefused)
+    assert not notes(site)
+    forest.write_bytes(whole)
+    with Running(site.config()):
+        wait_for(lambda: done_with_all(site))
     check_replay(site)

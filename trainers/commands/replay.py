@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engine.arguments import column_map, stamp
 from engine.config import Config
 from engine.errors import InputRefused, TocsinError, UsageError
+from engine.hidden import hide
 from engine.terminal import answer_json, line_json, note
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, config: Config) -> int:
     if args.batch < 1:
         raise UsageError("batch", f"--batch {args.batch}: at least 1", hint="leave it out for 4096")
+    for path in filter(None, (args.out, args.rejects)):
+        if not Path(path).parent.is_dir():
+            raise UsageError("out", f"{path} can't be written: there is no folder {Path(path).parent}", hint="make it first")
     log = _log(args, config)
     try:
         done, bundle = _of_log(log, args, config) if log else _of_ticks(args, config)
@@ -59,10 +63,10 @@ def run(args: argparse.Namespace, config: Config) -> int:
         if args.json:
             answer_json(_as_json(found))
         if not found.equal:
-            raise TocsinError("different", in_words(found, args.against),
+            raise TocsinError("different", in_words(found, hide(args.against)),
                               hint='docs/protocols.md, "The same bytes", says what must be the same on both sides')
         if not args.json:
-            print(in_words(found, args.against))
+            print(in_words(found, hide(args.against)))
     elif args.out and args.json:
         answer_json(done.seen.summary() | {"bundle": bundle, "out": args.out})
     summary = done.seen.summary()

@@ -78,7 +78,7 @@ class Engine:
         self._accept_gap = accept_gap
         self._warm: TickBatch | None = None
         compile_everything(log.info, self.features)
-        self.log = self._open()
+        self.log = self._open(config.log.partitions)
         self.seen = Observer(log.info, self.log.format)
         self.staging = staging_of(self.registry, self.features)
         self.runtime = here()
@@ -218,15 +218,15 @@ class Engine:
             return stop()
 
         rest(self._pause_s, turn)              # what ended it may end the next one at once
-        found = again(self._open, self.log.identity, turn, log.warning)
+        found = again(lambda: self._open(None), self.log.identity, turn, log.warning)
         if found:
             self.log.close()                   # after the new one is open: an embedded server never loses its last user
             self.log = found
         return found is not None
 
-    def _open(self) -> Log:
-        log = self.config.log
-        return open_log(self.config.url, deployment=log.deployment, create=log.partitions, rules=self.rules)
+    def _open(self, create: int | None) -> Log:
+        """create: partitions of a new one where nobody made one; a log that was there is never made anew."""
+        return open_log(self.config.url, deployment=self.config.log.deployment, create=create, rules=self.rules)
 
     def _stage_what_is_due(self, controls: Controls, staging: Staging) -> None:
         """Before any partition is claimed: the bundles that the log from the oldest newest checkpoint on asks for.

@@ -370,15 +370,14 @@ def record(
     """
     public = Registry(config.registry_path, config.trust_path).public_key()
 
-    def open_it() -> Log:
-        log = config.log
-        return open_log(config.url, deployment=log.deployment, create=log.partitions, rules=config.rules())
+    def open_it(create: int | None = None) -> Log:
+        return open_log(config.url, deployment=config.log.deployment, create=create, rules=config.rules())
 
     def waiting() -> bool:
         pulse()
         return stop()
 
-    source = open_it()
+    source = open_it(config.log.partitions)
     try:
         while not _record(source, config, public, stop, hurry, pulse):
             found = again(open_it, source.identity, waiting, log.warning)

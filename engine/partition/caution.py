@@ -17,8 +17,8 @@ from msgspec import Struct
 from ..transports.base import Tenure
 from ..types import Cursor, Position
 
-RECORDS = 20_000
-"""After so many the trouble is behind us: no engine holds more of a partition in hand."""
+ROWS = 20_000
+"""After so many the trouble is behind us: an engine holds no more of a partition in hand."""
 
 GUILTY = 2
 """Lives in a row that ended in the middle of the same trial."""
@@ -65,7 +65,7 @@ class Caution:
         self._say = say
         self._tail = tail
         self._announced = bool(marked)
-        self._left = RECORDS if self._before or fruitless(trace) else 0
+        self._left = ROWS if self._before or fruitless(trace) else 0
 
     @property
     def on(self) -> bool:
@@ -95,10 +95,10 @@ class Caution:
             self._announced = False
             self._say(b"")
 
-    def passed(self, records: int) -> None:
-        """So many records are done with."""
+    def passed(self, rows: int) -> None:
+        """So many rows are done with."""
         if self.on:
-            self._left -= records
+            self._left -= rows
 
     def over(self) -> None:
         """Everything there was is done with: no need any more."""

@@ -118,7 +118,6 @@ class Partition:
             else:
                 records = list(run)
                 yield Portion(*wire.decode(records, self.symbols), records)
-                self.caution.passed(len(records))
         self.caution.rest()
 
     def _rows(self, entry: Entry) -> Iterator[Portion]:
@@ -139,7 +138,7 @@ class Partition:
             before = [refused.popleft() for _ in range(sum(item.position < last for item in refused))]
             yield self._alone(ticks[rows], before, careful) if alone else Portion(ticks[rows], before, [])
         yield Portion(self._none(), list(refused), [entry])
-        self.caution.passed(1)
+        self.caution.passed(len(ticks) + len(malformed))
 
     def _alone(self, row: TickBatch, refused: list[Refused], careful: bool) -> Portion:
         """A row that the journal names, or caution: left out, or taken under another bundle, or tried."""

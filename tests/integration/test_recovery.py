@@ -118,7 +118,7 @@ def run_engine(
     with every(every_ticks), pytest.MonkeyPatch.context() as patch:
         patch.setattr(caution, "GUILTY", 10**9)
         if not careful:
-            patch.setattr(caution, "RECORDS", 0)
+            patch.setattr(caution, "ROWS", 0)
         pipeline.run(inbox, log, workers, checkpoints, follower, granted, {}, Observer(), batch)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.partition.caution import RECORDS, Act, Caution, fruitless
+from engine.partition.caution import ROWS, Act, Caution, fruitless
 from engine.transports.base import Tenure
 from engine.types import Position
 
@@ -83,7 +83,7 @@ def test_care_begins_where_owners_died_without_progress_and_ends_when_the_troubl
     assert caution.at((5, 0))
     assert not caution.at((4, 9)), "decisions behind it were published: it harmed nobody"
     caution.try_(AT, "row")
-    caution.passed(RECORDS - 1)
+    caution.passed(ROWS - 1)
     assert caution.on
     caution.passed(1)
     assert not caution.on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class Engine:
         self.seen = Observer(log.info, self.log.format)
         self.staging = staging_of(self.registry, self.features)
         self.runtime = here()
+        self._life = secrets.token_hex(8)
         self._started = False
         self._since, self._pause_s = 0, FIRST_S
         """When the present session began, and how long to wait before another."""
@@ -163,13 +165,14 @@ class Engine:
                 ready()
 
         inbox = Inbox(
-            self.log, workers, self.config.name, stop=turn, ready=started, staged=staged, lease_s=self.config.engine.lease_s
+            self.log, workers, self.config.name, stop=turn, ready=started, staged=staged, lease_s=self.config.engine.lease_s,
+            life=self._life,
         )
 
         def granted(event: Granted) -> Partition:
             part = take_over(
                 event.partition, event.epoch, self.log, checkpoints, follower.load,
-                self._warm_ticks, self.runtime, self._accept_gap,
+                self._warm_ticks, self.runtime, self._accept_gap, self._life, inbox.lives,
             )
             if part.gap is not None:
                 controls.refresh()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import clock
 from .partition.batch import MicroBatch
-from .partition.ownership import Watch
+from .partition.ownership import Watch, word_of
 from .transports.base import Log
 from .types import Cursor, Entry, Kind
 from .workers.base import Workers
@@ -93,9 +93,12 @@ class Inbox:
     def __init__(
         self, log: Log, workers: Workers, name: str, *, stop: Callable[[], bool],
         ready: Callable[[], None] = lambda: None, staged: Callable[[int, Entry], bool] = lambda partition, entry: True,
-        lease_s: float = 3.0, read: int = READ, live: bool = True,
+        lease_s: float = 3.0, read: int = READ, live: bool = True, life: str = "",
     ) -> None:
-        """staged: whether what a control record of a partition names can be followed without waiting."""
+        """life: of this process, random; the same for all inboxes it ever has.
+
+        staged: whether what a control record of a partition names can be followed without waiting.
+        """
         self._log = log
         self._workers = workers
         self._name = name
@@ -107,7 +110,7 @@ class Inbox:
         self._live = live
         self._watch = Watch(name, log.partitions, int(lease_s * 1e9))
         self._said = f"{ENGINES}{log.deployment}/{name}"
-        self._beats = 0
+        self._life, self._beats = life, 0
         self._epochs: dict[int, int] = {}
         self._cursors: dict[int, Cursor] = {}
         self.paused: dict[int, Entry] = {}
@@ -117,6 +120,10 @@ class Inbox:
     def seek(self, partition: int, cursor: Cursor) -> None:
         """Read this partition on from here."""
         self._cursors[partition] = cursor
+
+    def lives(self, life: str) -> bool:
+        """Whether the process of this life lives still: it is ours, or it was seen to say so."""
+        return life == self._life or self._watch.lives(life)
 
     def __iter__(self) -> Iterator[Event]:
         yield from self._own()
@@ -208,7 +215,7 @@ class Inbox:
         for partition, epoch in self._epochs.items():
             self._log.beat(partition, epoch)
         self._beats += 1
-        self._log.post(self._said, b"%d" % self._beats)
+        self._log.post(self._said, word_of(self._life, self._beats))
         before = self._said.removesuffix(self._name)
         said = {name.removeprefix(before): word for name, word in self._log.posts(before).items()}
         for name in self._watch.engines(said, now):

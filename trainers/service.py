@@ -82,6 +82,8 @@ class Service:
         self.training: _Child | None = None
         self.recorder: _Child | None = None
         self._hurry, self._pulse = _Bell(), _Bell()
+        self._recording = False
+        """Whether the recorder has shown that the lake is ours: before that nothing is trained."""
         self._trigger = self._asked_by = ""
         self._next_look = 0.0
         self._turned = time.monotonic()
@@ -104,7 +106,7 @@ class Service:
                 self._look()
                 self._keep_recording()
                 now = datetime.now(UTC)
-                trigger = self._due(due, now)
+                trigger = self._due(due, now) if self._recording else ""
                 if trigger and self.training is None:
                     log.info("training starts (%s)", trigger)
                     self._asked_by = trigger
@@ -194,14 +196,16 @@ class Service:
             return
         outcome = self.recorder.outcome()
         last, self._turned = self._turned, time.monotonic()
-        if self._pulse.rung() or self._turned - last > STOOD_S:
+        rung = self._pulse.rung()
+        self._recording = self._recording or rung
+        if rung or self._turned - last > STOOD_S:
             self.recorder.heard()
         if outcome is None:
             if self.recorder.silent_s > HANG_S:
                 log.error("the recorder has said nothing for %.0f s: it is killed", self.recorder.silent_s)
                 self.recorder.kill()
             return
-        self.recorder = None
+        self.recorder, self._recording = None, False
         self._deaths.append(time.monotonic())
         if outcome.fatal or (len(self._deaths) == TOO_OFTEN and self._deaths[-1] - self._deaths[0] < WITHIN_S):
             raise TocsinError("recorder_died", f"the recorder can't be kept alive: {outcome.error}",

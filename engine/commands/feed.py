@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from ..wire.frame import MAX_ROWS
 
     feed = _feed(args, config)
-    if (args.rate is not None and args.rate <= 0) or (args.duration is not None and args.duration <= 0):
+    if any(pace is not None and not 0 < pace < float("inf") for pace in (args.rate, args.duration)):
         raise UsageError("pace", "--rate and --duration are above 0", hint="--speed max sends as fast as it goes")
     if not 1 <= args.frame <= MAX_ROWS:
         raise UsageError("frame", f"--frame {args.frame}: 1 to {MAX_ROWS}", hint="leave it out for JSON")

@@ -103,6 +103,8 @@ class Delivery:
 
     def finish(self) -> None:
         """Wait until nothing is in the spool. Raises Stopped, and what the log refuses for good."""
+        if self._spool is None:
+            return
         while not self._drain():
             self._wait()
         self._go_on()

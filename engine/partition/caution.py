@@ -36,6 +36,8 @@ class Mark(Struct, frozen=True, array_like=True):
     cursor: Cursor
     row: int
     act: Act
+    life: str
+    """Of the process that tries."""
     tries: int = 1
 
 
@@ -58,10 +60,16 @@ def fruitless(trace: Sequence[Tenure]) -> int:
 class Caution:
     """Of one partition, from a takeover on."""
 
-    def __init__(self, trace: Sequence[Tenure], marked: bytes, tail: Cursor, say: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, trace: Sequence[Tenure], marked: bytes, tail: Cursor, say: Callable[[bytes], None], life: str = "",
+        survived: Callable[[str], bool] = lambda life: False,
+    ) -> None:
         """trace: the newest entry is this takeover. marked: what the last owner announced. tail: up to where rows are known
-        to be harmless, since decisions behind them were published."""
-        self._before = _read(marked)
+        to be harmless, since decisions behind them were published. life: of this process. survived: whether the process of
+        a life lives still; then what it announced didn't end it: it lost the partition, or the log."""
+        before = _read(marked)
+        self._before = before if before and not survived(before.life) else None
+        self._life = life
         self._say = say
         self._tail = tail
         self._announced = bool(marked)
@@ -77,9 +85,9 @@ class Caution:
 
     def try_(self, position: Position, act: Act) -> None:
         """Announce a trial."""
-        mark = Mark(position.cursor, position.ordinal, act)
-        if self._before and mark == msgspec.structs.replace(self._before, tries=1):
-            mark = msgspec.structs.replace(mark, tries=self._before.tries + 1)
+        before = self._before
+        again = before and (before.cursor, before.row, before.act) == (position.cursor, position.ordinal, act)
+        mark = Mark(position.cursor, position.ordinal, act, self._life, before.tries + 1 if before and again else 1)
         self._announced = True
         self._say(msgspec.json.encode(mark))
 

@@ -15,6 +15,15 @@ FORGOTTEN = 10
 """Leases after which an engine that has said nothing more is taken off the board."""
 
 
+def word_of(life: str, beats: int) -> bytes:
+    """What an engine says on the board at a beat; life: of its process, random."""
+    return f"{life} {beats}".encode()
+
+
+def _life_of(word: bytes) -> str:
+    return word.partition(b" ")[0].decode(errors="replace")
+
+
 class Watch:
     """What one engine has seen of the others, over its own rising clock."""
 
@@ -25,9 +34,10 @@ class Watch:
         self._owners: dict[int, tuple[Ownership, int]] = {}
         self._engines: dict[str, tuple[bytes, int]] = {}
         self._share = partitions
+        self._lives: set[str] = set()
 
     def engines(self, said: Mapping[str, bytes], at_ns: int) -> list[str]:
-        """`said`: by name what each engine of the deployment says on the board; it changes while the engine lives.
+        """`said`: by name what each engine of the deployment says on the board, `word_of`; it changes while the engine lives.
 
         Whoever is met for the first time counts as alive until it has stood still for the lease. Returns the names of
         those who said nothing more for so long that they may be taken off the board.
@@ -37,9 +47,14 @@ class Watch:
             for name, word in said.items() if name != self._name
         }
         still = {name: at_ns - since for name, (_, since) in self._engines.items()}
-        living = 1 + sum(ns < self._lease_ns for ns in still.values())
-        self._share = -(-self._partitions // living)
+        living = [name for name, ns in still.items() if ns < self._lease_ns]
+        self._lives = {_life_of(self._engines[name][0]) for name in living}
+        self._share = -(-self._partitions // (1 + len(living)))
         return [name for name, ns in still.items() if ns >= FORGOTTEN * self._lease_ns]
+
+    def lives(self, life: str) -> bool:
+        """Whether the process of this word lives still, as far as was seen."""
+        return life in self._lives
 
     def claims(self, owners: Mapping[int, Ownership], mine: Collection[int], at_ns: int) -> list[int]:
         """Which of the partitions that aren't ours to claim now; `owners`: who holds each, read at `at_ns`."""

@@ -46,9 +46,11 @@ _said = msgspec.json.Decoder(_Said)
 def take_over(
     number: int, epoch: int, log: Log, checkpoints: Checkpoints, load: Callable[[str, str], Bundle],
     warm: Callable[[int], TickBatch | None], runtime: Runtime | None = None, accept_gap: bool = False,
+    life: str = "", survived: Callable[[str], bool] = lambda life: False,
 ) -> Partition:
     """load: a verified bundle by version and digest. warm: ticks that fill the state of a partition without a checkpoint.
-    runtime: what decides here, for the journal. accept_gap: go on where the log begins behind the newest checkpoint.
+    runtime: what decides here, for the journal. accept_gap: go on where the log begins behind the newest checkpoint. life,
+    survived: as Caution has them.
 
     Raises TransportUnreachable (`checkpoint`, `readback` later on), ModelRefused, OwnershipLost.
     """
@@ -68,7 +70,7 @@ def take_over(
         _warm_up(part, log, checkpoints, warm(number))
     part.suffered = suffered(log, number)
     part.runtime = runtime if runtime != part.suffered.runtime else None
-    part.caution = Caution(log.epochs(number), log.marked(number), tail.cursor, partial(log.mark, number, epoch))
+    part.caution = Caution(log.epochs(number), log.marked(number), tail.cursor, partial(log.mark, number, epoch), life, survived)
     part.past = _read_back(log, number, part.record_end, part.tail)
     return part
 

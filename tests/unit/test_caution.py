@@ -30,12 +30,16 @@ class Life:
     """One owner after the other; what the last one announced stays."""
 
     marked = b""
+    lives = 0
+    survived: tuple[str, ...] = ()
 
     def caution(self, fruitless: int = 1) -> Caution:
         def say(what: bytes) -> None:
             self.marked = what
 
-        return Caution([tenure(n, 5) for n in range(fruitless + 1)], self.marked, (5, 0), say)
+        self.lives += 1
+        trace = [tenure(n, 5) for n in range(fruitless + 1)]
+        return Caution(trace, self.marked, (5, 0), say, str(self.lives), lambda life: life in self.survived)
 
 
 def test_who_dies_in_two_careful_lives_of_the_same_is_guilty() -> None:
@@ -105,3 +109,13 @@ def test_what_another_version_announced_is_nothing() -> None:
     life = Life()
     life.marked = b'{"what": "else"}'
     assert not life.caution(fruitless=0).on
+
+
+def test_a_life_that_lost_the_log_and_lives_on_died_of_nothing() -> None:
+    life = Life()
+    life.survived = ("1", "2", "4")
+    for _ in range(4):
+        caution = life.caution()
+        assert not caution.guilty(AT)
+        caution.try_(AT, "control")
+    assert not life.caution().guilty(AT), "only the third is dead"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from engine.partition.ownership import FORGOTTEN, Watch
+from engine.partition.ownership import FORGOTTEN, Watch, word_of
 from engine.transports.base import Ownership
 
 LEASE = 3_000
 
 
 def others(**said: int) -> dict[str, bytes]:
-    return {name: b"%d" % word for name, word in said.items()}
+    return {name: word_of(f"life of {name}".replace(" ", "_"), word) for name, word in said.items()}
 
 
 def test_nobodys_and_ones_own_at_once() -> None:
@@ -66,3 +66,12 @@ def test_an_engine_that_says_nothing_new_for_the_lease_counts_no_more() -> None:
     assert watch.engines(others(a=2), LEASE - 1 + FORGOTTEN * LEASE) == ["a"]
     watch.engines(others(a=3), 99 * LEASE)
     assert watch.surplus({0, 1, 2, 3}) == [2, 3], "it is back"
+
+
+def test_a_life_is_known_while_it_says_something_new() -> None:
+    watch = Watch("me", 4, LEASE)
+    watch.engines(others(a=1), 0)
+    assert watch.lives("life_of_a")
+    assert not watch.lives("life_of_b")
+    watch.engines(others(a=1), LEASE)
+    assert not watch.lives("life_of_a")

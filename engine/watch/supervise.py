@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..errors import TocsinError
+from ..errors import TocsinError, TransportUnreachable
+from ..outage import passes
 
 _PATIENCE_S = 5.0
 
@@ -37,8 +38,10 @@ class Loop:
 
     @property
     def death(self) -> str | None:
-        """In words, what it died of; None if it didn't."""
-        return f"{self.name}: {_cause(self._error)}" if self._error else None
+        """In words, what it died of; None if it didn't. A log that went away for a while is no death: its owner waits for it."""
+        if self._error is None or (isinstance(self._error, TransportUnreachable) and passes(self._error)):
+            return None
+        return f"{self.name}: {_cause(self._error)}"
 
     def check(self) -> None:
         """Raise what it died of: one of our own errors as it is, with its exit code; any other as `loop_died`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import EXIT_FAILED, EXIT_OWNERSHIP, OwnershipLost, TocsinError
+from engine.errors import EXIT_FAILED, EXIT_OWNERSHIP, OwnershipLost, TocsinError, TransportUnreachable
 from engine.watch.health import FAR_BEHIND_S, STUCK_S, Facts, Vitals, Work, health, readiness, started
 from engine.watch.supervise import Loop
 
@@ -37,6 +37,23 @@ def test_a_dead_loop_is_said_before_all_else() -> None:
         False, "a loop died", {"loops": ["housekeeping: OSError: no room"]}
     )
     assert ready(Vitals(NOW, ("housekeeping: OSError: no room",)), waits_for="8") == (False, "a loop died")
+
+
+def test_a_loop_that_lost_the_log_for_a_while_is_no_dead_one() -> None:
+    def fails(code: str) -> Loop:
+        def work() -> None:
+            raise TransportUnreachable(code, "nobody answers")
+
+        loop = Loop("housekeeping", work, 0.01)
+        loop.start()
+        while loop.alive:
+            time.sleep(0.001)
+        return loop
+
+    assert fails("timeout").death is None
+    assert fails("identity").death == "housekeeping: nobody answers"
+    with pytest.raises(TransportUnreachable):
+        fails("timeout").check()
 
 
 def test_ready() -> None:

@@ -220,6 +220,7 @@ class Engine:
             self.seen.turned()
             return stop()
 
+        gc.collect()                           # nobody waits now, and what was held goes
         rest(self._pause_s, turn)              # what ended it may end the next one at once
         found = again(lambda: self._open(None), self.log.identity, turn, log.warning)
         if found:

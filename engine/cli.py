@@ -8,6 +8,7 @@ into the Config; `args.json` stays with the command.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -74,7 +75,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:                    # the reader of our output has left; nothing is wrong with us
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
-    except Exception as error:                 # ours to mend, not the user's to read: the trace goes into a file
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print("tocsin: there is no room for what should be written\n  → make room on that disk", file=sys.stderr)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
+        # ours to mend, not the user's to read: the trace goes into a file
         print(hide(f"tocsin: this should not have happened: {type(error).__name__}: {error}\n"
                    f"  → please report it with {_keep_trace()}"), file=sys.stderr)
         return EXIT_FAILED

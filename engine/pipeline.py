@@ -89,7 +89,7 @@ def run(
                 log.settle()
                 log.release(part.number, part.epoch)
                 del parts[event.partition]
-                see.left(event.partition)
+                see.given_up(event.partition)
 
             case Answered(batch=batch) if part and part.epoch == batch.epoch:   # in log order per partition
                 decisions = part.decide(batch)

@@ -78,6 +78,14 @@ class Segment(NamedTuple):
         (a, b), (c, d) = self.first, self.last
         return self.folder / f"{self.level}-{self.partition}-{a}.{b}-{c}.{d}{self.digest and f'-{self.digest}'}.parquet"
 
+    def content(self) -> bytes:
+        """The file, whole. Raises InputRefused `lake_damaged` where it isn't what was written; FileNotFoundError."""
+        found = self.path.read_bytes()
+        if self.digest and digest_of(found) != self.digest:
+            raise InputRefused("lake_damaged", f"{self.path} isn't what was written there",
+                               hint="tocsin lake verify names all that is off; bring the file back from a copy")
+        return found
+
 
 def digest_of(content: bytes | memoryview) -> str:
     """The first half of its sha256."""
@@ -318,7 +326,7 @@ class Lake:
         import polars as pl
 
         def read(segments: list[Segment]) -> pl.DataFrame:
-            frames = [pl.read_parquet(segment.path) for segment in segments]
+            frames = [pl.read_parquet(segment.content()) for segment in segments]
             return pl.concat(frames).sort(LOG_ORDER, maintain_order=True) if frames else pl.DataFrame()
 
         return self.over(table, symbol, read)
@@ -418,7 +426,7 @@ def _ticks(
         beyond = (pl.col("major") > major) | ((pl.col("major") == major) & (pl.col("minor") > minor))
         wanted &= ~((pl.col("partition") == partition) & beyond)
     return pl.concat([
-        pl.scan_parquet([segment.path for segment in own]).filter(wanted).drop("verdict")
+        pl.concat([pl.read_parquet(segment.content()).lazy() for segment in own]).filter(wanted).drop("verdict")
         .with_columns(pl.lit(folders[folder], dtype=pl.Int64).alias("sid"))
         for folder, own in groupby(segments, lambda segment: segment.folder)
     ]).sort("ts", *LOG_ORDER).collect()

@@ -197,7 +197,7 @@ class Writer:
         doomed: list[Segment] = []
         while run := self._mergeable(folder):
             merged = run[0]._replace(level=run[0].level + 1, last=run[-1].last)
-            self._store(merged, pl.concat([pl.read_parquet(segment.path) for segment in run]))
+            self._store(merged, pl.concat([pl.read_parquet(segment.content()) for segment in run]))
             for segment in run:
                 self._drop(segment)
             doomed += run

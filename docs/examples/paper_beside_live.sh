@@ -2,7 +2,7 @@
 # Two deployments on one log: `main` answers with the champion, `paper` tries another bundle beside it, on the very same ticks.
 # They share the ticks and nothing else: epochs, checkpoints, control records, signals, rejects and pauses are each one's own.
 #
-#     sh docs/examples/paper_beside_live.sh        in an empty folder, with `tocsin` on PATH; takes about a minute
+#     sh docs/examples/paper_beside_live.sh        in an empty folder, with `tocsin` on PATH; takes a minute or two
 set -eu
 export TOCSIN_ENGINE_LISTEN= TOCSIN_LOG_TRANSPORT=redis+embedded://.tocsin/log
 
@@ -26,7 +26,7 @@ live=$!
 tocsin run engine --name paper --deployment paper --warm past.parquet 2> paper.log &
 paper=$!
 trap 'kill $live $paper 2>/dev/null; wait' EXIT
-until grep -q ready: live.log && grep -q ready: paper.log; do sleep 0.2; done
+until grep -qs ready: live.log && grep -qs ready: paper.log; do sleep 0.2; done
 tocsin models activate 1 --comment "live"
 tocsin models activate 2 --deployment paper --comment "tried on paper"
 

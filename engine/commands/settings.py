@@ -141,7 +141,10 @@ def _changed(settings: Settings, changes: list[str], config: Config) -> Settings
     try:
         return msgspec.convert(content, Settings)
     except msgspec.ValidationError as error:
-        raise UsageError("settings_value", str(error), hint="see `tocsin settings --help`") from None
+        what, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`") or "a value"
+        raise UsageError("settings_value", f"{key}: {what[:1].lower()}{what[1:].replace('`', '')}",
+                         hint="see `tocsin settings --help`") from None
 
 
 def _number(key: str, value: str) -> float:

@@ -149,7 +149,7 @@ def symbols(log: Log) -> set[str]:
     for partition in range(log.partitions):
         for manifest in log.checkpoints(partition)[:1]:
             with suppress(*UNREADABLE):
-                found |= {s.instrument.symbol for s in msgspec.msgpack.decode(manifest, type=CheckpointManifest).symbols}
+                found |= {s.instrument.symbol for s in manifest_decoder.decode(manifest).symbols}
     return found
 
 

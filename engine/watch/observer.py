@@ -155,6 +155,10 @@ class Observer:
         for kept in (self.checkpoints, self.symbols, self.appended):
             kept.pop(partition, None)
 
+    def given_up(self, partition: int) -> None:
+        self.left(partition)
+        self._tell(f"partition {partition}: given up, all that was decided is published")
+
     # ---- the way of a tick
 
     def ticks(self, taken: int, refused: list[Refused], entries: list[Entry]) -> None:

@@ -1,0 +1,148 @@
+"""Everything that can be disturbed is, on a Redis server of its own, in an order that a seed gives; then the proof."""
+
+from __future__ import annotations
+
+import random
+import re
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.outage import PASSING
+from engine.transports.base import Topic
+from engine.types import NOWHERE
+from engine.wire import journal
+from tests.chaos import truth
+from tests.chaos.disturbances import KINDS, Disturbances
+from tests.chaos.harness import TOCSIN, Failed, Spy, sim, wait_for
+from tests.chaos.reader import Reader
+from tests.chaos.scenarios import COMPLETED_S, DAY, prove
+from tests.chaos.server import RedisWorld
+from tests.trace import check_trace
+
+ENGINE = (str(TOCSIN), "run", "engine")
+RATE = 2000
+"""Ticks per second."""
+PAUSE_S = 0.5, 3.0
+"""Between two disturbances."""
+MOST_MB = 700
+"""No engine and no recorder may ever take more."""
+
+DOCUMENTED = {
+    "e": {4: PASSING}, "feeder": {4: PASSING}, "trainer": {4: PASSING, 1: frozenset({"recorder_died"})},
+}
+"""Ends that docs/failures.md names, by who and exit code: a log that can't be reached at a start is told at once."""
+
+
+def storm(
+    folder: Path, seed: int, disturbances: int, engine: Sequence[str] = ENGINE, kinds: Sequence[str] = tuple(KINDS),
+    rate: int = RATE, pause_s: tuple[float, float] = PAUSE_S, first: int = 2 * DAY,
+) -> dict[str, Any]:
+    """So many disturbances, and the proof. Raises Failed; returns what happened, in figures.
+
+    first: ticks sent at once, for a first training.
+    """
+    rng = random.Random(seed)
+    seconds = 60 + disturbances * (sum(pause_s) / 2 + 1.5)
+    with RedisWorld(folder, engine, TOCSIN_TRAINER_EVERY="5s") as world:
+        reader = Reader(world.url)
+        world.run("models", "keygen")
+        spy = Spy(world)
+        world.feed(sim((first + rate * seconds) / DAY + 0.5, seed), first, rng.choice((1, 16)), rate)
+        world.trainer = world.start("trainer", str(TOCSIN), "run", "trainer")
+        for _ in range(2):
+            world.add_engine()
+        k = spy.next("activate", 120.0)
+        wait_for("the first bundle in every partition", lambda: spy.copied(k), COMPLETED_S)
+        weather = Disturbances(world, rng, kinds)
+        memory: Counter[str] = Counter()
+        began = time.monotonic()
+        for number in range(disturbances):
+            time.sleep(rng.uniform(*pause_s))
+            kind = weather.next()
+            print(f"  {number:4} {time.monotonic() - began:6.1f} s  {kind}", file=sys.stderr, flush=True)
+            weather.nonsense()
+            _glance(world, reader, memory)
+        ended = time.monotonic()
+        weather.over()
+        report = prove(world, list(world.engines.values()), world.trainer)
+        for service in world.left:
+            service.gone()
+        reader.close()
+        _glance(world, reader, memory)
+        report |= _rest(world, reader)
+        report |= {
+            "longest silence s": round(reader.silence(began, ended), 1), "MB at most": dict(memory),
+            "ends by themselves": _ends(world), "disturbances": dict(weather.counts),
+            "after a kill s": _waits(reader, weather),
+        }
+    return report
+
+
+def _glance(world: RedisWorld, reader: Reader, memory: Counter[str]) -> None:
+    """What can be looked at while all goes on."""
+    if reader.wrong:
+        raise Failed("; ".join(reader.wrong[:5]))
+    for service in world.supervisor.services:
+        who = "engine" if service.name in world.engines else service.name
+        try:
+            process = psutil.Process(service.process.pid)
+            for each in (process, *process.children()):
+                name = who if each is process else f"{who}'s child"
+                memory[name] = max(memory[name], each.memory_info().rss // 2**20)
+        except psutil.Error:
+            continue
+    for who in ("engine", "trainer", "feeder"):
+        if memory[who] > MOST_MB:
+            raise Failed(f"{who} takes {memory[who]} MB")
+
+
+def _rest(world: RedisWorld, reader: Reader) -> dict[str, Any]:
+    """The epoch trace, the journal, what the reader heard."""
+    try:
+        claims = check_trace(world.log)
+    except AssertionError as error:
+        raise Failed(f"the epoch trace: {error}") from None
+    notes = [
+        (p, journal.decoder.decode(record)) for p in range(world.log.partitions)
+        for _, record in world.log.published(p, Topic.JOURNAL, NOWHERE, 10**9)
+    ]
+    if suffered := [note for note in notes if not isinstance(note[1], journal.Runtime)]:
+        raise Failed(f"the journal: {suffered}")
+    signals = truth.count(world.log)
+    if len(reader.heard) != signals:
+        raise Failed(f"a reader heard {len(reader.heard)} signals of {signals}")
+    return {"claims": claims, "heard again": reader.again}
+
+
+def _ends(world: RedisWorld) -> dict[str, int]:
+    """By who, exit code and word. Raises Failed for any that isn't documented."""
+    found: Counter[str] = Counter()
+    for service in (*world.supervisor.services, ):
+        who = "e" if re.fullmatch(r"e\d", service.name) else service.name
+        for end in service.unasked:
+            code = int(end.split()[1].rstrip(":"))
+            words = re.findall(r"\[(\w+)\]", end)
+            if not words or words[-1] not in DOCUMENTED.get(who, {}).get(code, frozenset()):
+                raise Failed(f"{service.name} ended by itself: {end}")
+            found[f"{who}: {code} {words[-1]}"] += 1
+        said = service.words()
+        for word in ("Traceback", "should not have happened"):
+            if word in said:
+                raise Failed(f"{service.said}: {word}: {said[said.index(word):][:1500]}")
+    return dict(found)
+
+
+def _waits(reader: Reader, weather: Disturbances) -> dict[str, float]:
+    """From SIGKILL of an engine to the first new signal in the partitions it held; whatever else happened meanwhile."""
+    waits = [
+        heard - strike.at for strike in weather.strikes if strike.kind == "kill" for partition in strike.held
+        if (heard := reader.first_after(strike.at, partition)) is not None
+    ]
+    return {"median": round(statistics.median(waits), 2), "longest": round(max(waits), 2)} if waits else {}

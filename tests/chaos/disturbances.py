@@ -291,7 +291,16 @@ class Disturbances:
         return self._jump(self.world.trainer)
 
     def clock_of_server(self) -> Undo | None:
-        return self._jump(self.world.server)
+        """A record whose id is an hour ahead of the one before it, as a server gives it whose clock jumped: ids never fall, so
+        that all that follow have the same time and count on, as they do where a clock went back."""
+        if not self._server():
+            return None
+        with suppress(redis.RedisError), self.world.admin() as admin:
+            for partition in range(self.world.log.partitions):
+                key = f"ticks.{{{partition}}}"
+                ahead = int(admin.xinfo_stream(key)["last-generated-id"].partition(b"-")[0]) + 3_600_000
+                admin.xadd(key, {"t": b"ahead"}, id=f"{ahead}-0")
+        return Undo("redis")
 
     # ---- how many
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from hashlib import blake2b
+from itertools import pairwise
 
 import msgspec
 
@@ -81,7 +82,7 @@ class Reader:
     def silence(self, since: float, until: float) -> float:
         """The longest time without any signal, in seconds."""
         times = [since, *(at for at, _, _ in self.when if since < at < until), until]
-        return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return max(later - earlier for earlier, later in pairwise(times))
 
     def first_after(self, at: float, partition: int) -> float | None:
         """When the next epoch of a partition spoke first, after a moment."""

@@ -18,6 +18,7 @@ from engine.errors import TransportUnreachable
 from engine.feeds.send import Pace, send
 from engine.files import write_ticks
 from engine.redis_server import redis_executable
+from engine.transports import open_log
 from engine.types import TickBatch
 from tests.chaos.feeder import Course
 from tests.chaos.harness import TOCSIN, Failed, Service, World, wait_for
@@ -89,6 +90,12 @@ class RedisWorld(World):
                 return bool(admin.ping())
         except redis.RedisError:
             return False
+
+    def reopen(self) -> None:
+        """`log` anew, once the server answers."""
+        wait_for("the server", self.answers, 30.0)
+        self.log.close()
+        self.log = open_log(self.url)
 
     def fill_disk(self, full: bool) -> None:
         """Let the server's file grow no more, or again: a limit of this one process, since not everybody may mount."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from engine.files import write_ticks
 from engine.outage import PASSING
 from engine.transports.base import Topic
 from engine.types import NOWHERE
@@ -71,6 +72,7 @@ def storm(
             _glance(world, reader, memory)
         ended = time.monotonic()
         weather.over()
+        world.reopen()
         report = prove(world, list(world.engines.values()), world.trainer)
         for service in world.left:
             service.gone()
@@ -139,10 +141,36 @@ def _ends(world: RedisWorld) -> dict[str, int]:
     return dict(found)
 
 
-def _waits(reader: Reader, weather: Disturbances) -> dict[str, float]:
-    """From SIGKILL of an engine to the first new signal in the partitions it held; whatever else happened meanwhile."""
-    waits = [
+def _all_waits(reader: Reader, weather: Disturbances) -> list[float]:
+    """From SIGKILL of an engine to the first new signal of each partition it held, whatever else happened meanwhile."""
+    return [
         heard - strike.at for strike in weather.strikes if strike.kind == "kill" for partition in strike.held
         if (heard := reader.first_after(strike.at, partition)) is not None
     ]
+
+
+def _waits(reader: Reader, weather: Disturbances) -> dict[str, float]:
+    waits = _all_waits(reader, weather)
     return {"median": round(statistics.median(waits), 2), "longest": round(max(waits), 2)} if waits else {}
+
+
+def restarts(folder: Path, seed: int, kills: int = 10, rate: int = 10_000) -> dict[str, Any]:
+    """One engine of one name, killed again and again at full pace: how long its partitions are silent."""
+    rng = random.Random(seed)
+    with RedisWorld(folder, TOCSIN_TRAINER_EVERY="") as world:
+        reader = Reader(world.url)
+        ticks = sim((DAY + rate * (30 + 6 * kills)) / DAY + 0.5, seed)
+        write_ticks(ticks[:DAY], folder / "train.parquet")
+        world.run("train", "--ticks", str(folder / "train.parquet"), "--activate", "always", "--transport", world.url)
+        world.feed(ticks, DAY, 16, rate)
+        world.add_engine()
+        weather = Disturbances(world, rng, ())
+        for _ in range(kills):
+            heard = len(reader.heard)
+            wait_for("signals", lambda heard=heard: len(reader.heard) > heard, PATIENCE_S)
+            time.sleep(rng.uniform(3.0, 6.0))
+            weather.one("kill engine")
+        wait_for("the last restart", lambda: len(_all_waits(reader, weather)) >= kills, PATIENCE_S)
+        world.feeder.stop()
+        reader.close()
+        return {"after a kill s": _waits(reader, weather), "kills": kills, "ticks per second": rate}

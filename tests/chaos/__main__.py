@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.harness import Failed
-from tests.chaos.sabotage import SABOTAGE, caught
 from tests.chaos.scenarios import PLACES, places, plan, swaps, trimming
-from tests.chaos.storm import restarts, storm
+from tests.chaos.storm import SABOTAGE, caught, restarts, storm
 
 
 def _places(folder: Path, seed: int) -> dict[str, Any]:

@@ -81,6 +81,11 @@ def tail() -> None:
 WAYS: dict[str, Callable[[], None]] = {"fence": fence, "readback": readback, "late": late, "cut": cut, "tail": tail}
 
 
+def engine_without(way: str) -> list[str]:
+    """The command of such an engine."""
+    return [sys.executable, "-m", "tests.chaos.sabotage", way, "run", "engine"]
+
+
 if __name__ == "__main__":
     WAYS[sys.argv[1]]()
     sys.argv = ["tocsin", *sys.argv[2:]]

@@ -23,7 +23,8 @@ from tests.chaos import truth
 from tests.chaos.disturbances import KINDS, Disturbances
 from tests.chaos.harness import TOCSIN, Failed, Spy, sim, wait_for
 from tests.chaos.reader import Reader
-from tests.chaos.scenarios import COMPLETED_S, DAY, prove
+from tests.chaos.sabotage import engine_without
+from tests.chaos.scenarios import COMPLETED_S, DAY, PATIENCE_S, prove
 from tests.chaos.server import RedisWorld
 from tests.trace import check_trace
 
@@ -32,6 +33,8 @@ RATE = 2000
 """Ticks per second."""
 PAUSE_S = 0.5, 3.0
 """Between two disturbances."""
+COMPILED_S = 300.0
+"""Kernels are compiled once per machine, and a busy one takes its time."""
 MOST_MB = 700
 """No engine and no recorder may ever take more."""
 
@@ -54,11 +57,12 @@ def storm(
     with RedisWorld(folder, engine, TOCSIN_TRAINER_EVERY="5s") as world:
         reader = Reader(world.url)
         world.run("models", "keygen")
+        for _ in range(2):
+            world.add_engine()
+        wait_for("the engines", lambda: all(engine.ready for engine in world.engines.values()), COMPILED_S)
         spy = Spy(world)
         world.feed(sim((first + rate * seconds) / DAY + 0.5, seed), first, rng.choice((1, 16)), rate)
         world.trainer = world.start("trainer", str(TOCSIN), "run", "trainer")
-        for _ in range(2):
-            world.add_engine()
         k = spy.next("activate", 120.0)
         wait_for("the first bundle in every partition", lambda: spy.copied(k), COMPLETED_S)
         weather = Disturbances(world, rng, kinds)
@@ -87,10 +91,29 @@ def storm(
     return report
 
 
+SABOTAGE = {
+    "fence": ("engine and heir sleep",),
+    "readback": ("kill engine",),
+    "cut": ("kill engine",),
+    "tail": ("memory on the brink",),
+}
+"""A protection, and what happens when it is needed."""
+
+
+def caught(way: str, folder: Path, seed: int) -> dict[str, Any]:
+    """A storm over engines that lack a protection: what it fails of. Raises Failed if it doesn't."""
+    try:
+        storm(folder, seed, 6, engine_without(way), SABOTAGE[way], pause_s=(4.0, 12.0))
+    except Failed as failed:
+        return {"caught": str(failed)[:600]}
+    raise Failed(f"engines without the {way} went through")
+
+
 def _glance(world: RedisWorld, reader: Reader, memory: Counter[str]) -> None:
     """What can be looked at while all goes on."""
     if reader.wrong:
         raise Failed("; ".join(reader.wrong[:5]))
+    _ends(world)
     for service in world.supervisor.services:
         who = "engine" if service.name in world.engines else service.name
         try:
@@ -126,7 +149,7 @@ def _rest(world: RedisWorld, reader: Reader) -> dict[str, Any]:
 def _ends(world: RedisWorld) -> dict[str, int]:
     """By who, exit code and word. Raises Failed for any that isn't documented."""
     found: Counter[str] = Counter()
-    for service in (*world.supervisor.services, ):
+    for service in world.supervisor.services:
         who = "e" if re.fullmatch(r"e\d", service.name) else service.name
         for end in service.unasked:
             code = int(end.split()[1].rstrip(":"))

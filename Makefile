@@ -15,7 +15,7 @@ endif
 # Of the moments at which `make chaos` kills, and of the records of `make fuzz`.
 SEED ?= 1
 
-# Of `make chaos`: embedded, redis, or sabotage (each protection switched off in turn, which must show).
+# Of `make chaos`: the log in an embedded server (embedded), or in one of its own behind a network that fails too (redis).
 TRANSPORT ?= embedded
 
 # pip would compile every module of every package, for 10 s. Python itself compiles the few it imports, if it may.

@@ -1,4 +1,4 @@
-"""The long form: `python -m tests.chaos embedded|redis|sabotage SEED [SCENARIO …]`; exit code 1 where something doesn't hold."""
+"""The long form: `python -m tests.chaos embedded|redis SEED [SCENARIO …]`; exit code 1 where something doesn't hold."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.harness import Failed
 from tests.chaos.scenarios import PLACES, places, plan, swaps, trimming
-from tests.chaos.storm import SABOTAGE, caught, restarts, storm
+from tests.chaos.storm import restarts, storm
 
 
 def _places(folder: Path, seed: int) -> dict[str, Any]:
@@ -39,7 +38,6 @@ TRANSPORTS: dict[str, dict[str, Callable[[Path, int], dict[str, Any]]]] = {
         "storm": lambda folder, seed: storm(folder, seed, 105),
         "restarts": restarts,
     },
-    "sabotage": {f"without the {way}": partial(caught, way) for way in SABOTAGE},
 }
 
 

@@ -20,7 +20,7 @@ import redis
 from engine.errors import TransportUnreachable
 from engine.types import Kind
 from tests.chaos.harness import NONSENSE, Service
-from tests.chaos.server import FAKETIME, MOST, RedisWorld, clock
+from tests.chaos.server import COMPILER, MOST, RedisWorld
 from tests.children import recorder, training
 from tests.proxy import DOWN, UP, Proxy
 
@@ -65,6 +65,7 @@ class Disturbances:
                 self._rng.shuffle(self._bag)
             if self.one(kind := self._bag.pop()):
                 return kind
+            time.sleep(0.05)
 
     def one(self, kind: str) -> bool:
         """A disturbance of a kind; False if it can't be now."""
@@ -273,11 +274,9 @@ class Disturbances:
 
     def _jump(self, service: Service) -> Undo | None:
         """Killed, and started again with its clock an hour off, or right again."""
-        if FAKETIME is None or not service.lives or not self._free(service.name):
+        if COMPILER is None or not service.lives or not self._free(service.name):
             return None
-        plain = {name: value for name, value in service.environ.items() if name not in clock(1)}
-        service.environ = plain | clock(self._rng.choice((-1, 0, 1)))
-        service.kill()
+        self.world.restart(service, self._rng.choice((-1, 0, 1)))
         return Undo(service.name)
 
     def clock_of_engine(self) -> Undo | None:
@@ -291,16 +290,8 @@ class Disturbances:
         return self._jump(self.world.trainer)
 
     def clock_of_server(self) -> Undo | None:
-        """A record whose id is an hour ahead of the one before it, as a server gives it whose clock jumped: ids never fall, so
-        that all that follow have the same time and count on, as they do where a clock went back."""
-        if not self._server():
-            return None
-        with suppress(redis.RedisError), self.world.admin() as admin:
-            for partition in range(self.world.log.partitions):
-                key = f"ticks.{{{partition}}}"
-                ahead = int(admin.xinfo_stream(key)["last-generated-id"].partition(b"-")[0]) + 3_600_000
-                admin.xadd(key, {"t": b"ahead"}, id=f"{ahead}-0")
-        return Undo("redis")
+        """Ids never fall: where the clock is behind the newest of a stream, the next ones have its time and count on."""
+        return self._jump(self.world.server)
 
     # ---- how many
 

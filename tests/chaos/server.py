@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,22 +30,15 @@ ROOT = Path(__file__).parents[2]
 MOST = 4
 """Engines at a time."""
 
-FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-"""Where the distribution puts it; without it no clock jumps."""
-
-
-def clock(hours: int) -> dict[str, str]:
-    """What a process is started with so that its wall clock is so many hours off; monotonic clocks stay."""
-    if not hours or FAKETIME is None:
-        return {}
-    return {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+COMPILER = shutil.which("cc") if sys.platform == "linux" else None
+"""For the few lines that put a clock wrong; without it none jumps."""
 
 
 class RedisWorld(World):
     """Engines e0, e1, …, a trainer service, a feeder, a server, a proxy for each of them. `log` goes past the proxies."""
 
-    def __init__(self, folder: Path, engine: Sequence[str] = (str(TOCSIN), "run", "engine"), **settings: str) -> None:
-        """engine: the command of one."""
+    def __init__(self, folder: Path, command: Path = TOCSIN, engine: Sequence[str] = (), **settings: str) -> None:
+        """engine: the command of one, `tocsin run engine` unless named."""
         self._port = _free_port()
         self._data = folder / "redis"
         self._data.mkdir(parents=True)
@@ -57,12 +51,13 @@ class RedisWorld(World):
         self.proxies: dict[str, Proxy] = {}
         try:
             wait_for("the server", self.answers, 20.0)
-            super().__init__(folder, url=f"redis://127.0.0.1:{self._port}", **settings)
+            super().__init__(folder, command, url=f"redis://127.0.0.1:{self._port}", **settings)
         except BaseException:
             self.server.process.kill()
             raise
         self.supervisor.services.append(self.server)
-        self._engine = list(engine)
+        self._clock = _compiled(folder)
+        self._engine = list(engine) or [str(command), "run", "engine"]
         self.engines: dict[str, Service] = {}
         self.trainer: Service
         self.left: list[Service] = []
@@ -112,7 +107,8 @@ class RedisWorld(World):
         return self.environ | {"TOCSIN_LOG_TRANSPORT": f"redis://127.0.0.1:{proxy.port}", "TOCSIN_ENGINE_NAME": name}
 
     def start(self, name: str, *argv: str) -> Service:
-        service = Service(list(argv), self.of(name) | {"PYTHONPATH": str(ROOT)}, self.folder / f"{name}.log")
+        environ = self.of(name) | ({"PYTHONPATH": str(ROOT)} if argv[0] == sys.executable else {})     # a module of ours
+        service = Service(list(argv), environ, self.folder / f"{name}.log")
         self.supervisor.services.append(service)
         return service
 
@@ -133,6 +129,13 @@ class RedisWorld(World):
                 return {p: self.log.ownership(p).owner for p in range(self.log.partitions)}
         return {}
 
+    def restart(self, service: Service, hours: int) -> None:
+        """Kill it; started again, its wall clock is so many hours off. Monotonic clocks stay."""
+        plain = {name: value for name, value in service.environ.items() if name not in ("LD_PRELOAD", "CHAOS_CLOCK_S")}
+        wrong = {"LD_PRELOAD": str(self._clock), "CHAOS_CLOCK_S": str(3600 * hours)} if hours else {}
+        service.environ = plain | wrong
+        service.kill()
+
     # ---- ticks
 
     def feed(self, ticks: TickBatch, first: int, rows: int, rate: int = 2000) -> None:
@@ -151,6 +154,14 @@ class RedisWorld(World):
         if not len(course.rest):
             raise Failed("the ticks were all sent before the end")
         return len(self._ticks) - len(course.rest)
+
+
+def _compiled(folder: Path) -> Path | None:
+    if COMPILER is None:
+        return None
+    library = folder / "clock.so"
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", library, Path(__file__).with_name("clock.c")], check=True)
+    return library
 
 
 def _free_port() -> int:

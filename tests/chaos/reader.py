@@ -79,10 +79,10 @@ class Reader:
         else:
             self.wrong.append(f"{ident} was said twice, and not the same")
 
-    def silence(self, since: float, until: float) -> float:
-        """The longest time without any signal, in seconds."""
+    def silence(self, since: float, until: float) -> tuple[float, float]:
+        """The longest time without any signal, in seconds, and when it began, in seconds after `since`."""
         times = [since, *(at for at, _, _ in self.when if since < at < until), until]
-        return max(later - earlier for earlier, later in pairwise(times))
+        return max((later - earlier, earlier - since) for earlier, later in pairwise(times))
 
     def first_after(self, at: float, partition: int) -> float | None:
         """When the next epoch of a partition spoke first, after a moment."""

@@ -80,9 +80,8 @@ def storm(
         _glance(world, reader, memory)
         report |= _rest(world, reader)
         report |= {
-            "longest silence s": round(reader.silence(began, ended), 1), "MB at most": dict(memory),
+            "silence s, from": tuple(round(s, 1) for s in reader.silence(began, ended)), "MB at most": dict(memory),
             "ends by themselves": _ends(world), "disturbances": dict(weather.counts),
-            "after a kill s": _waits(reader, weather),
         }
     return report
 

@@ -1,12 +1,14 @@
-"""A feed that may be killed at any moment: `python -m tests.chaos.feeder URL FILE RATE ROWS`.
+"""A feed that may be killed at any moment: `python -m tests.chaos.feeder URL FILE RATE ROWS FIRST SINCE`.
 
-It asks the log how far the file has come and sends the rest. Nothing but the log is trusted; a note beside the file only
-saves reading the log from its beginning again.
+It asks the log how far the file has come and sends the rest: at once what is due by now, where FIRST ticks were at SINCE (s,
+monotonic) and RATE a second have been since, then the others evenly. Nothing but the log is trusted; a note beside the file
+only saves reading the log from its beginning again.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -80,7 +82,7 @@ def _matrix(ticks: TickBatch, numbers: dict[str, int]) -> I64:
     return np.column_stack([sid, ticks.ts, ticks.bid, ticks.ask, ticks.bid_size, ticks.ask_size])
 
 
-def main(url: str, file: str, rate: str, rows: str) -> int:
+def main(url: str, file: str, rate: str, rows: str, first: str, since: str) -> int:
     stop = Stop()
     ticks = read_ticks([file], Instruments())
     beside = Path(file).with_suffix(".note")
@@ -94,9 +96,11 @@ def main(url: str, file: str, rate: str, rows: str) -> int:
     beside.with_suffix(".new").rename(beside)
     rest = ticks[course.rest]
     delivery = Delivery(lambda: open_log(url), stop=stop, tell=lambda text: print(text, file=sys.stderr))
-    print(f"ready: {len(rest)} ticks to send", file=sys.stderr, flush=True)
+    due = int(first) + int(float(rate) * (time.monotonic() - float(since))) - (len(ticks) - len(rest))
+    print(f"ready: {len(rest)} ticks to send, {due} of them at once", file=sys.stderr, flush=True)
     try:
-        send(delivery, rest, Pace(rate=float(rate)), int(rows), stop)
+        send(delivery, rest[:max(due, 0)], Pace(), int(rows), stop)
+        send(delivery, rest[max(due, 0):], Pace(rate=float(rate)), int(rows), stop)
     finally:
         delivery.close()
     return stop.exit

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -144,7 +145,7 @@ class RedisWorld(World):
         file = self.folder / "ticks.parquet"
         write_ticks(ticks, file)
         self.feeder = self.start("feeder", sys.executable, "-m", "tests.chaos.feeder", self.of("feeder")["TOCSIN_LOG_TRANSPORT"],
-                                 str(file), str(rate), str(rows))
+                                 str(file), str(rate), str(rows), str(first), str(time.monotonic()))
 
     def dry_up(self) -> int:
         """Stop the feeder; how many ticks of its file are in the log, each in its place. Raises Failed if it ran out of them."""

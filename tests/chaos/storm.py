@@ -49,7 +49,7 @@ def storm(
 ) -> dict[str, Any]:
     """So many disturbances, and the proof. Raises Failed; returns what happened, in figures."""
     rng = random.Random(seed)
-    seconds = 60 + disturbances * (sum(pause_s) / 2 + 1.5)
+    seconds = 90 + disturbances * (sum(pause_s) / 2 + 1.0)        # more than it takes: the ticks must not run out
     with RedisWorld(folder, command, engine, TOCSIN_TRAINER_EVERY="5s") as world:
         reader = Reader(world.url)
         world.run("models", "keygen")

@@ -19,6 +19,9 @@ from engine.transports import redis
 from engine.types import Position
 from engine.workers.inline import InlineWorkers
 
+LATE = 20
+"""Events of the inbox: two or three reads of all partitions."""
+
 
 def fence() -> None:
     """Publish without looking at the epoch."""
@@ -37,16 +40,18 @@ def readback() -> None:
 
 
 def late() -> None:
-    """Workers answer a batch when they are asked the second time, as those in other processes will. Nothing may come of it."""
+    """Workers answer after some more reads, as those in other processes will. Nothing may come of it."""
     class Late(InlineWorkers):
         def __init__(self) -> None:
             super().__init__()
-            self._young: deque[MicroBatch] = deque()
+            self._asked = 0
+            self._waiting: deque[tuple[int, MicroBatch]] = deque()
 
         def answered(self) -> Iterator[MicroBatch]:
-            old, self._young = self._young, self._done
-            self._done = deque()
-            yield from old
+            self._asked += 1
+            self._waiting += [(self._asked, batch) for batch in super().answered()]
+            while self._waiting and self._waiting[0][0] <= self._asked - LATE:
+                yield self._waiting.popleft()[1]
 
     import engine.app
 

@@ -34,6 +34,8 @@ PAUSE_S = 0.5, 3.0
 """Between two disturbances."""
 COMPILED_S = 300.0
 """Kernels are compiled once per machine, and a busy one takes its time."""
+RULES = ("policy.buy=0.03", "policy.sell=-0.03", "policy.cooldown_s=3600")
+"""Under which nearly every decision hangs on those before it: 3 s of ticks at this pace."""
 MOST_MB = 700
 """No engine and no recorder may ever take more."""
 
@@ -61,6 +63,7 @@ def storm(
         world.trainer = world.start("trainer", str(command), "run", "trainer")
         k = spy.next("activate", 120.0)
         wait_for("the first bundle in every partition", lambda: spy.copied(k), COMPLETED_S)
+        world.run("settings", "set", *RULES)
         weather = Disturbances(world, rng, kinds)
         memory: Counter[str] = Counter()
         began = time.monotonic()

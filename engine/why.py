@@ -17,7 +17,7 @@ from . import clock
 from .errors import InputRefused, ModelRefused, UsageError
 from .instruments import Instrument, SymbolTable
 from .manifest import Expert, Manifest, Policy
-from .partition.checkpoint import CheckpointManifest
+from .partition.checkpoint import CheckpointManifest, manifest_decoder
 from .partitioner import partition_of
 from .registry.controls import Controls, read_controls
 from .registry.history import Event, held_at, history
@@ -210,7 +210,7 @@ def _checkpoint(log: Log, partition: int) -> CheckpointManifest | None:
     """The newest, if this version can read it."""
     for encoded in log.checkpoints(partition)[:1]:
         try:
-            return msgspec.msgpack.decode(encoded, type=CheckpointManifest)
+            return manifest_decoder.decode(encoded)
         except msgspec.DecodeError:
             return None
     return None

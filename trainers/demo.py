@@ -348,11 +348,14 @@ def _report(
 
 
 def _id(record: bytes) -> str:
-    return msgspec.json.decode(record, type=_Named).id
+    return _named.decode(record).id
 
 
 class _Named(msgspec.Struct):
     id: str
+
+
+_named = msgspec.json.Decoder(_Named)
 
 
 def in_words(report: dict[str, Any], trained: Trained, kept: Path | None) -> str:

@@ -158,6 +158,9 @@ class Commit(msgspec.Struct, frozen=True):
             and segment.folder.name not in self.removing
 
 
+_commits = msgspec.msgpack.Decoder(Commit)
+
+
 def day_of(ns: int) -> str:
     return str(np.datetime64(ns // DAY_NS, "D"))
 
@@ -203,7 +206,7 @@ def read_commit(folder: Path) -> Commit | None:
     except NotADirectoryError:
         raise InputRefused("lake_format", f"{folder} isn't a folder", hint="mend [lake] path") from None
     try:
-        commit = msgspec.msgpack.decode(content, type=Commit)
+        commit = _commits.decode(content)
     except msgspec.DecodeError:
         commit = None
     if commit is None or commit.format not in READ:
@@ -234,10 +237,13 @@ class Status(msgspec.Struct, frozen=True):
     """How old the newest record in files is, where there are newer ones; the worst of all partitions. 0: none, or unknown."""
 
 
+_statuses = msgspec.json.Decoder(Status)
+
+
 def read_status(folder: Path) -> Status | None:
     """What the recorder last said of itself; None if none ever did."""
     try:
-        return msgspec.json.decode((folder / "status").read_bytes(), type=Status)
+        return _statuses.decode((folder / "status").read_bytes())
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
 

@@ -27,7 +27,7 @@ from engine.errors import InputRefused, TocsinError, TransportUnreachable
 from engine.eventtime import WORDS, EventTime
 from engine.instruments import Instruments, SymbolTable
 from engine.outage import again, passes
-from engine.partition.checkpoint import UNREADABLE, CheckpointManifest
+from engine.partition.checkpoint import UNREADABLE, manifest_decoder
 from engine.partition.retention import HOLDS, hold
 from engine.registry.controls import Controls, read_controls
 from engine.registry.rollout import Settings
@@ -238,7 +238,7 @@ class Recorder:
         """The newest one that the lake reaches: from it on the day can be gone through again. None: no rows."""
         for encoded in self._log.checkpoints(part.number):
             try:
-                manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
+                manifest = manifest_decoder.decode(encoded)
             except UNREADABLE:
                 continue                           # another version's: its engine knows what to do with it, we don't
             if not START < manifest.cursor <= part.cursor:
@@ -256,7 +256,7 @@ class Recorder:
         found = []
         for encoded in self._log.checkpoints(part.number):
             with suppress(*UNREADABLE):
-                found.append(msgspec.msgpack.decode(encoded, type=CheckpointManifest))
+                found.append(manifest_decoder.decode(encoded))
         if found:
             oldest = min(found, key=lambda manifest: manifest.cursor)
             part.followed = dict(oldest.followed)

@@ -192,11 +192,14 @@ class _Recorded(msgspec.Struct):
     lag_s: float
 
 
+_recorded = msgspec.json.Decoder(_Recorded)
+
+
 def _lake(config: Config) -> Finding:
     """How much is recorded, and how long disk and quota last at the pace of the last day, or since it is recorded."""
     folder, now = config.lake_path, time.time()
     try:
-        status = msgspec.json.decode((folder / "status").read_bytes(), type=_Recorded)
+        status = _recorded.decode((folder / "status").read_bytes())
         told, began = (folder / "status").stat().st_mtime, (folder / "lock").stat().st_mtime
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return Finding("lake", "note", f"none at {folder}", "tocsin run trainer records one")

@@ -75,6 +75,9 @@ class CheckpointManifest(msgspec.Struct, frozen=True):
     """sha256 of all the others: blobs are named by their digests, so with it every bit of a checkpoint is vouched for."""
 
 
+manifest_decoder = msgspec.msgpack.Decoder(CheckpointManifest)
+
+
 def sealed(manifest: CheckpointManifest) -> bytes:
     """As it is stored."""
     bare = msgspec.msgpack.encode(msgspec.structs.replace(manifest, seal=""))
@@ -105,10 +108,13 @@ class _Cursor(msgspec.Struct):
     bundle: tuple[str, str] = ("", "")
 
 
+_cursors = msgspec.msgpack.Decoder(_Cursor)
+
+
 def oldest_cursor(manifests: list[bytes]) -> Cursor:
     """Where the oldest of some checkpoints stands; START if one of them can't be read."""
     try:
-        return min(msgspec.msgpack.decode(manifest, type=_Cursor).cursor for manifest in manifests)
+        return min(_cursors.decode(manifest).cursor for manifest in manifests)
     except UNREADABLE:
         return START
 
@@ -121,7 +127,7 @@ def oldest_k(log: Log, slot: str, newest: int = KEPT) -> int:
     manifests = [log.checkpoints(partition)[:newest] for partition in range(log.partitions)]
     try:
         return min(
-            min((msgspec.msgpack.decode(m, type=_Cursor).followed.get(slot, 0) for m in kept), default=0) for kept in manifests
+            min((_cursors.decode(m).followed.get(slot, 0) for m in kept), default=0) for kept in manifests
         )
     except UNREADABLE:
         return 0
@@ -133,7 +139,7 @@ def bundles(log: Log) -> set[str]:
     for partition in range(log.partitions):
         for manifest in log.checkpoints(partition):
             with suppress(*UNREADABLE):
-                found.add(msgspec.msgpack.decode(manifest, type=_Cursor).bundle[0])
+                found.add(_cursors.decode(manifest).bundle[0])
     return found - {""}
 
 
@@ -230,7 +236,7 @@ class Checkpoints:
         first = self._log.extent(partition).first
         for encoded in self._log.checkpoints(partition)[:1]:
             try:
-                manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
+                manifest = manifest_decoder.decode(encoded)
             except UNREADABLE:
                 return None
             ours = encoded == sealed(manifest) and manifest.format == FORMAT and manifest.fingerprint == self._fingerprint
@@ -241,7 +247,7 @@ class Checkpoints:
     def _usable(self, partition: int, encoded: bytes, tail: Position) -> Restored | str:
         """The checkpoint, or in words why not."""
         try:
-            manifest = msgspec.msgpack.decode(encoded, type=CheckpointManifest)
+            manifest = manifest_decoder.decode(encoded)
         except UNREADABLE:
             return "its manifest can't be read"
         if manifest.format != FORMAT or manifest.fingerprint != self._fingerprint:

@@ -9,6 +9,8 @@ import msgspec
 from ..transports.base import Extent, Log
 from ..types import START, Cursor
 
+_held = msgspec.json.Decoder(dict[int, Cursor])
+
 HOLDS = "hold."
 """On the board: who still needs ticks. Whoever does posts {partition: cursor} under a name that begins so."""
 
@@ -23,7 +25,7 @@ def held(posts: Mapping[str, bytes], partition: int) -> dict[str, Cursor]:
     found: dict[str, Cursor] = {}
     for name, post in posts.items():
         try:
-            cursors = msgspec.json.decode(post, type=dict[int, Cursor])
+            cursors = _held.decode(post)
         except msgspec.DecodeError:
             found[name] = START
             continue

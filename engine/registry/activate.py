@@ -58,6 +58,9 @@ class Answer(Struct, frozen=True):
     message: str = ""
 
 
+_answer = msgspec.json.Decoder(Answer)
+
+
 def answer_name(deployment: str, k: int | None = None, engine: str = "") -> str:
     """Where on the board an engine answers the `prepare` of place k; without: how the names of all answers begin."""
     return f"staged.{deployment}." if k is None else f"staged.{deployment}.{k}.{engine}"
@@ -190,7 +193,7 @@ def _answers(log: Log, k: int) -> Iterator[Answer]:
     """What can't be read is no answer: another version's engine wrote it."""
     for post in log.posts(answer_name(log.deployment, k)).values():
         with suppress(msgspec.DecodeError):
-            yield msgspec.json.decode(post, type=Answer)
+            yield _answer.decode(post)
 
 
 def _forget_answers(log: Log, k: int) -> None:

@@ -43,9 +43,15 @@ class Decision(Struct, frozen=True, forbid_unknown_fields=True):
     copies: dict[str, str | int] = {}
 
 
+_decisions = msgspec.json.Decoder(Decision)
+
+
 class _Signed(Struct, forbid_unknown_fields=True):
     decision: msgspec.Raw
     signature: bytes
+
+
+_signed = msgspec.json.Decoder(_Signed)
 
 
 def keep(registry: Registry, decision: Decision, private: Ed25519PrivateKey) -> None:
@@ -62,10 +68,10 @@ def keep(registry: Registry, decision: Decision, private: Ed25519PrivateKey) -> 
 def decision(registry: Registry, about: str) -> Decision | None:
     """What was decided about a version (or `failed`); None where nothing was, or it isn't signed by the trusted key."""
     try:
-        signed = msgspec.json.decode((registry.folder / FOLDER / f"{about}.json").read_bytes(), type=_Signed)
+        signed = _signed.decode((registry.folder / FOLDER / f"{about}.json").read_bytes())
         if not signing.verify(registry.public_key(), _DOMAIN + bytes(signed.decision), signed.signature):
             return None
-        found = msgspec.json.decode(signed.decision, type=Decision)
+        found = _decisions.decode(signed.decision)
         return found if found.about == about else None         # not another bundle's, copied here
     except (FileNotFoundError, msgspec.DecodeError):
         return None

@@ -107,6 +107,7 @@ Body: TypeAlias = Activate | Prepare | Settings | Pause | Resume
 """The union of all verbs' bodies; each names its verb and its slot."""
 
 _BODIES: dict[str, type[Body]] = {body.verb: body for body in (Activate, Prepare, Settings, Pause, Resume)}
+_decoders = {verb: msgspec.json.Decoder(body) for verb, body in _BODIES.items()}
 
 COPIED = (Activate.slot, Settings.slot, Pause.slot)
 """The slots whose records are copied into every tick partition."""
@@ -143,8 +144,14 @@ class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):
     signature: bytes
 
 
+_envelopes = msgspec.json.Decoder(_Envelope)
+
+
 class _Nonce(Struct):
     nonce: str
+
+
+_nonces = msgspec.json.Decoder(_Nonce)
 
 
 class Models:
@@ -240,7 +247,7 @@ def deployments(models: Models) -> set[str]:
 
 def _read(envelope: _Envelope) -> Control:
     try:
-        body = msgspec.json.decode(envelope.body, type=_BODIES[envelope.verb])
+        body = _decoders[envelope.verb].decode(envelope.body)
     except (KeyError, *_UNREADABLE):
         raise ModelRefused(
             "control_newer", f"control record {envelope.k} ({envelope.verb}) asks for something this engine can't do",
@@ -254,7 +261,7 @@ def _read(envelope: _Envelope) -> Control:
 
 def _open(payload: bytes) -> _Envelope:
     try:
-        return msgspec.json.decode(payload, type=_Envelope)
+        return _envelopes.decode(payload)
     except _UNREADABLE as error:
         raise InputRefused("control_malformed", f"not a control record: {error}", hint=_HINT) from None
 
@@ -280,7 +287,7 @@ def _authenticate(
 def _nonce(payload: bytes) -> str | None:
     """The nonce of whatever lies in `models`, even where the rest of it can't be read."""
     try:
-        return msgspec.json.decode(payload, type=_Nonce).nonce
+        return _nonces.decode(payload).nonce
     except _UNREADABLE:
         return None
 

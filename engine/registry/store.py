@@ -68,6 +68,10 @@ class _Format(msgspec.Struct):
     format: int
 
 
+_formats = msgspec.json.Decoder(_Format)
+_manifests = msgspec.json.Decoder(Manifest)
+
+
 class Registry:
     """The versions under `folder`, believed when signed by the public key in the file `trust`."""
 
@@ -296,13 +300,13 @@ def encode(manifest: Manifest) -> bytes:
 def _decode(version: str, content: bytes) -> Manifest:
     """The manifest of these bytes. Raises ModelRefused `format`."""
     try:
-        found = msgspec.json.decode(content, type=_Format).format
+        found = _formats.decode(content).format
         if found != FORMAT:
             raise _refused(
                 version, "format", f"it is of format {found}, this engine reads format {FORMAT}",
                 hint="upgrade the older of the two: the engine, or the trainer that wrote the bundle",
             )
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = _manifests.decode(content)
     except msgspec.DecodeError as error:
         raise _refused(version, "format", f"{MANIFEST} can't be read: {error}") from None
     for name in manifest.files:

@@ -78,7 +78,7 @@ class Status:
             lag_s = max(clock.wall_ns() - next_appended, 0) / 1e9
         return Work(
             number, part.bundle.version if part.bundle else None, part.followed.get(_ACTIVATE, 0),
-            msgspec.json.decode(entry.payload, type=_Named).body.version if entry else None,
+            _named.decode(entry.payload).body.version if entry else None,
             behind, None if behind is None else behind * self.seen.ticks_per_record(), lag_s,
             extent.full if extent else "", self.keeper.over.get(number), part.paused, part.known_paused,
         )
@@ -97,3 +97,6 @@ class _Named(msgspec.Struct):
     """Of a control record that a partition waits in front of; the inbox has checked it."""
 
     body: _Version
+
+
+_named = msgspec.json.Decoder(_Named)

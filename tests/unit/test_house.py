@@ -159,6 +159,16 @@ def test_only_jit_compiles() -> None:
 # ---- pins
 
 
+def test_decoders_are_built_when_a_module_is() -> None:
+    """msgspec builds what it knows of a type when it first needs it: a second thread that needs it meanwhile reads half of it,
+    and the process dies (SIGSEGV). At an import one thread does."""
+    for file in (*ROOT.glob("engine/**/*.py"), *ROOT.glob("trainers/**/*.py")):
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            decodes = isinstance(call.func, ast.Attribute) and call.func.attr == "decode"
+            late = decodes and any(word.arg == "type" for word in call.keywords)
+            assert not late, f"{file}:{call.lineno}: decode(…, type=…): a Decoder of the module, please"
+
+
 def pins(name: str) -> dict[str, tuple[str, list[str]]]:
     """Package -> (version, hashes) of deploy/requirements/NAME.txt."""
     text = (ROOT / "deploy" / "requirements" / f"{name}.txt").read_text().replace("\\\n", " ")

@@ -105,7 +105,9 @@ class RedisWorld(World):
     def of(self, name: str) -> dict[str, str]:
         """The environment of a process: its own way to the server, and its name."""
         proxy = self.proxies.setdefault(name, Proxy(self._port))
-        return self.environ | {"TOCSIN_LOG_TRANSPORT": f"redis://127.0.0.1:{proxy.port}", "TOCSIN_ENGINE_NAME": name, "PYTHONFAULTHANDLER": "1"}
+        return self.environ | {
+            "TOCSIN_LOG_TRANSPORT": f"redis://127.0.0.1:{proxy.port}", "TOCSIN_ENGINE_NAME": name, "PYTHONFAULTHANDLER": "1",
+        }
 
     def start(self, name: str, *argv: str) -> Service:
         environ = self.of(name) | ({"PYTHONPATH": str(ROOT)} if argv[0] == sys.executable else {})     # a module of ours

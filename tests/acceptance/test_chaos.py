@@ -20,7 +20,7 @@ KILLS = [
 
 SHORT = (
     "kill engine", "kill recorder", "kill feeder", "kill server", "engine and heir sleep", "server stalls", "cut", "half-open",
-    "disk full", "memory on the brink", "clock of engine", "scale",
+    "disk full", "replicas flicker", "clock of engine", "scale",
 )
 
 

@@ -246,8 +246,8 @@ class Disturbances:
         self.world.fill_disk(True)
         return Undo("redis", self._rng.uniform(1.0, 4.0), lambda: self.world.fill_disk(False))
 
-    def brink(self) -> Undo | None:
-        """A server at its maxmemory, that has room and has none within milliseconds."""
+    def flicker(self) -> Undo | None:
+        """A server that misses its replica, and has it again, within milliseconds: it refuses one write and takes the next."""
         if not self._server():
             return None
         stop, pace = threading.Event(), random.Random(self._rng.random())
@@ -255,9 +255,9 @@ class Disturbances:
         def toggle() -> None:
             with suppress(redis.RedisError), self.world.admin() as admin:
                 while not stop.wait(pace.uniform(0.001, 0.02)):
-                    admin.config_set("maxmemory", 1)
+                    admin.config_set("min-replicas-to-write", 1)
                     stop.wait(pace.uniform(0.001, 0.02))
-                    admin.config_set("maxmemory", 0)
+                    admin.config_set("min-replicas-to-write", 0)
 
         thread = threading.Thread(target=toggle)
         thread.start()
@@ -266,7 +266,7 @@ class Disturbances:
             stop.set()
             thread.join()
             with self.world.admin() as admin:
-                admin.config_set("maxmemory", 0)
+                admin.config_set("min-replicas-to-write", 0)
 
         return Undo("redis", self._rng.uniform(1.0, 2.0), end)
 
@@ -321,7 +321,7 @@ KINDS: dict[str, Callable[[Disturbances], Undo | None]] = {
     "engine sleeps": Disturbances.sleeping_engine, "engine and heir sleep": Disturbances.sleeping_heir,
     "server stalls": Disturbances.stalled_server,
     "cut": Disturbances.cut, "delay": Disturbances.delay, "half-open": Disturbances.half_open, "away": Disturbances.away,
-    "disk full": Disturbances.full_disk, "memory on the brink": Disturbances.brink,
+    "disk full": Disturbances.full_disk, "replicas flicker": Disturbances.flicker,
     "clock of engine": Disturbances.clock_of_engine, "clock of feeder": Disturbances.clock_of_feeder,
     "clock of trainer": Disturbances.clock_of_trainer, "clock of server": Disturbances.clock_of_server,
     "scale": Disturbances.scale,

@@ -93,7 +93,7 @@ SABOTAGE = {
     "fence": ("engine and heir sleep",),
     "readback": ("kill engine",),
     "cut": ("kill engine",),
-    "tail": ("memory on the brink",),
+    "tail": ("replicas flicker",),
 }
 """A protection, and what happens when it is needed."""
 

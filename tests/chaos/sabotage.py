@@ -11,7 +11,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from engine import cli
+from engine import app, cli
+from engine.partition import publish
 from engine.partition.batch import Asked, MicroBatch
 from engine.partition.checkpoint import Checkpoints
 from engine.partition.state import Partition
@@ -40,7 +41,8 @@ def readback() -> None:
 
 
 def late() -> None:
-    """Workers answer after some more reads, as those in other processes will. Nothing may come of it."""
+    """Workers answer after some more reads, as those in other processes will, and each decision is a publish step of its own, so
+    that several are on their way at any time. Nothing may come of either."""
     class Late(InlineWorkers):
         def __init__(self) -> None:
             super().__init__()
@@ -53,9 +55,8 @@ def late() -> None:
             while self._waiting and self._waiting[0][0] <= self._asked - LATE:
                 yield self._waiting.popleft()[1]
 
-    import engine.app
-
-    engine.app.InlineWorkers = Late  # type: ignore[misc]
+    app.InlineWorkers = Late  # type: ignore[misc]
+    publish.STEP = 1
 
 
 def cut() -> None:
@@ -74,6 +75,7 @@ def cut() -> None:
 
 def tail() -> None:
     """Neither a publish step nor a checkpoint is held against what is published."""
+    late()
     redis._PUBLISH, checks = re.subn(r"^.*(BROKEN|REPEAT).*$", "", redis._PUBLISH, flags=re.MULTILINE)
     if checks != 2:
         raise AssertionError("publishing doesn't look at the tail, or otherwise than known here")

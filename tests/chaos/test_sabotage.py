@@ -19,6 +19,7 @@ def test_engines_without_a_protection_are_found_out(tmp_path: Path, way: str) ->
     assert said, f"engines without the {way} went through"
 
 
-def test_workers_that_answer_late_change_nothing(tmp_path: Path) -> None:
-    """What the copy at the cut is for; without it they do, as `cut` shows."""
-    assert storm(tmp_path / "world", 1, 6, ("kill engine",), engine=engine_without("late"), pause_s=(4.0, 12.0))["signals"]
+def test_late_answers_and_short_steps_change_nothing(tmp_path: Path) -> None:
+    """What the copy at the cut and the tail check are for; without these they do, as `cut` and `tail` show."""
+    kinds = ("kill engine", "replicas flicker")
+    assert storm(tmp_path / "world", 1, 6, kinds, engine=engine_without("late"), pause_s=(4.0, 12.0))["signals"]

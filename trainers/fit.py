@@ -9,6 +9,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -103,6 +104,11 @@ class Fit:
 def _child(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear; it ends us
     end_with_parent()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):        # whoever asked was killed: nobody to tell anything
+        _answer(pipe, name, idx, preset, threads)
+
+
+def _answer(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> None:
     try:
         model = create(name, idx=idx, preset=preset, threads=threads)
         rows: Rows = pipe.recv()

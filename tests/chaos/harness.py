@@ -24,8 +24,9 @@ from engine.errors import EXIT_OWNERSHIP
 from engine.feeds.send import Pace, send
 from engine.feeds.sim import simulate
 from engine.files import write_ticks
+from engine.instruments import Instruments
 from engine.partitioner import partition_of
-from engine.transports import open_log
+from engine.transports import create_log, open_log
 from engine.types import Cursor, Kind, TickBatch
 from tests.children import command
 
@@ -77,20 +78,23 @@ class Service:
     """A command that is kept alive. Its stderr is kept in a file, one start after another."""
 
     def __init__(self, argv: list[str], environ: dict[str, str], said: Path) -> None:
-        self._argv, self._environ, self.said = argv, environ, said
+        self._argv, self.environ, self.said = argv, environ, said
+        """environ: of the next start."""
         self._lock = threading.Lock()
         self._wanted = True
         self._killed = False
         self._not_before = 0.0
         self.unasked: list[str] = []
         """Ends that nobody asked for: the exit code and the last words."""
+        self.name = said.stem
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.said.open("ab") as said:
             self._began = said.tell()
             return subprocess.Popen(
-                self._argv, env=self._environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+                self._argv, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
+                restore_signals=False,         # SIGXFSZ stays ignored: a file that may not grow is an error like a full disk's
             )
 
     def look(self) -> None:
@@ -109,6 +113,11 @@ class Service:
                 self._not_before = 0.0
                 self.process = self._start()
 
+    @property
+    def lives(self) -> bool:
+        """Whether it runs and is wanted."""
+        return self._wanted and self.process.poll() is None
+
     def kill(self) -> None:
         """SIGKILL, now."""
         with self._lock:
@@ -118,9 +127,17 @@ class Service:
     def stop(self, within_s: float = 30.0) -> None:
         """SIGTERM as soon as it is up, and not started again; it must end by itself, with exit code 0. Raises Failed."""
         wait_for(f"{self._argv[1:3]} up", lambda: self.ready, 60.0)
+        self.leave()
+        self.gone(within_s)
+
+    def leave(self) -> None:
+        """SIGTERM, and not started again."""
         with self._lock:
             self._wanted = False
         self.process.terminate()
+
+    def gone(self, within_s: float = 30.0) -> None:
+        """Wait until it has ended with exit code 0. Raises Failed."""
         try:
             code = self.process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -180,16 +197,19 @@ def family_of(pid: int) -> list[psutil.Process]:
 class World:
     """One home; a log of PARTITIONS partitions in it; ticks that flow, and the services. Close it, whatever happened."""
 
-    def __init__(self, folder: Path, command: Path = TOCSIN, partitions: int = PARTITIONS, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, command: Path = TOCSIN, partitions: int = PARTITIONS, url: str = "", **settings: str
+    ) -> None:
+        """url: of a server of one's own, with no log in it yet; else an embedded one."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._command = folder, command
         self.home = folder / "home"
-        self.url = f"redis+embedded://{self.home / 'log'}"
+        self.url = url or f"redis+embedded://{self.home / 'log'}"
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")} | SETTINGS
         self.environ |= {"TOCSIN_HOME": str(self.home), "TOCSIN_LOG_TRANSPORT": self.url} | settings
         self.kills: Counter[str] = Counter()
         self.supervisor = Supervisor()
-        self.log = open_log(self.url, create=partitions)
+        self.log = create_log(url, partitions, Instruments()) if url else open_log(self.url, create=partitions)
         self._feeder: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> World:

@@ -84,7 +84,9 @@ def swaps(
             _unasked(trainer)
             if not world.flowing:
                 raise Failed("ticks flow no more")
-        report = _prove(world, engine, trainer)
+        report = prove(world, [engine], trainer)
+        _unasked(engine)
+        _unasked(trainer)
     return report | {"kills": dict(world.kills), "copied within s": {k: round(v, 1) for k, v in completed.items() if v}}
 
 
@@ -170,7 +172,8 @@ def places(
         completed = 0.0
         for (n, when), with_engine in chosen:
             completed = max(completed, _die(world, engine, n, when, with_engine))
-        report = _prove(world, engine, None)
+        report = prove(world, [engine], None)
+        _unasked(engine)
     return report | {"kills": dict(world.kills), "copied within s": round(completed, 1)}
 
 
@@ -271,31 +274,30 @@ def trimming(folder: Path, seed: int, kills: int, command: Path = TOCSIN) -> dic
 # ---- the proof
 
 
-def _prove(world: World, engine: Service, trainer: Service | None) -> dict[str, Any]:
+def prove(world: World, engines: Sequence[Service], trainer: Service | None) -> dict[str, Any]:
     """Stop everything cleanly, then hold signals, rejects, lake and partitions against the log."""
     sent = world.dry_up()
     if trainer:
         children = family_of(trainer.process.pid)
         trainer.stop()
         wait_for("the end of the service's children", lambda: not any(map(_lives, children)), 1.0)
-    alone = wait_for("one bundle in every partition, by the engine alone",
+    alone = wait_for("one bundle in every partition, by the engines alone",
                      lambda: set(truth.ends(world).values()) == {truth.newest(world)}, PATIENCE_S, 0.5)
     recording = world.keep("run", "trainer", TOCSIN_TRAINER_EVERY="")       # records what is left, trains no more
     wait_for("the lake", lambda: recording.ready and truth.recorded(world), PATIENCE_S, 0.2)
     recording.stop()
+    _unasked(recording)
     rejects = world.folder / "rejects"
     expected = world.run("replay", world.url, "--canonical", "--rejects", str(rejects))
     wait_for("the last signals", lambda: truth.count(world.log) >= expected.count(b"\n"), PATIENCE_S, 0.5)
-    engine.stop()
-    for service in (engine, trainer, recording):
-        if service:
-            _unasked(service)
+    for engine in engines:
+        engine.stop()
     report: dict[str, Any] = {"ticks": sent}
     report |= truth.check_signals(expected, world.run("signals", "--canonical"))
     report["rejects"] = truth.check_rejects(world.log, rejects.read_bytes())
     report |= truth.check_lake(world)
     report["ends on"] = truth.check_ends(world)
-    report["engine alone s"] = round(alone, 1)
+    report["engines alone s"] = round(alone, 1)
     if report["bundles"] < 2:
         raise Failed("no bundle was swapped: this run proves nothing")
     return report
@@ -326,4 +328,4 @@ def plan(seed: int) -> list[Kill]:
     return kills
 
 
-__all__ = ["ANY", "CONTROL", "PLACES", "Failed", "Kill", "Place", "places", "plan", "swaps", "trimming"]
+__all__ = ["ANY", "CONTROL", "PLACES", "Failed", "Kill", "Place", "places", "plan", "prove", "swaps", "trimming"]

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from multiprocessing.connection import wait
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
 
 def end_with_parent() -> None:
@@ -23,3 +25,9 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+def tell(pipe: Connection, what: Any) -> None:
+    """Send something to the parent, unless that was killed: then nobody is there to hear it."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        pipe.send(what)

@@ -9,7 +9,6 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from engine.types import F32, F64, I64
 from .experts import create
 from .experts.base import Trainable
 from .export.forest import parity
-from .family import end_with_parent
+from .family import end_with_parent, tell
 
 PARITY = 1e-6
 """Largest difference allowed between the library's probabilities and the exported expert's."""
@@ -104,25 +103,20 @@ class Fit:
 def _child(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear; it ends us
     end_with_parent()
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):        # whoever asked was killed: nobody to tell anything
-        _answer(pipe, name, idx, preset, threads)
-
-
-def _answer(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> None:
     try:
         model = create(name, idx=idx, preset=preset, threads=threads)
         rows: Rows = pipe.recv()
         model.fit(
             rows.matrix, rows.y, sample_weight=rows.weight, times=rows.times, end_times=rows.end_times,
-            progress=lambda done, total: pipe.send(("progress", (done, total))),
+            progress=lambda done, total: tell(pipe, ("progress", (done, total))),
         )
-        pipe.send(("done", tuple(_fitted(model, rows.matrix))))
+        tell(pipe, ("done", tuple(_fitted(model, rows.matrix))))
     except TocsinError as error:
         kind = next(k for k in (InputRefused, DeviceMissing, TocsinError) if isinstance(error, k))
-        pipe.send(("error", (kind, error.code, str(error.args[0]), error.hint)))
+        tell(pipe, ("error", (kind, error.code, str(error.args[0]), error.hint)))
     except Exception as error:
         last = traceback.format_exc().strip().splitlines()[-2].strip()
-        pipe.send(("error", (TocsinError, "fit_failed", f"fitting {name}: {type(error).__name__}: {error} ({last})",
+        tell(pipe, ("error", (TocsinError, "fit_failed", f"fitting {name}: {type(error).__name__}: {error} ({last})",
                              "this is the library's refusal; try other ticks or another expert")))
 
 

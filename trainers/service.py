@@ -39,7 +39,7 @@ from engine.watch.metrics import TrainerCollector, registry
 from engine.watch.training import TrainerObserver
 
 from .experts import chosen
-from .family import end_with_parent
+from .family import end_with_parent, tell
 from .lake import read_status
 from .schedule import schedule
 
@@ -327,9 +327,9 @@ def _record(pipe: Connection, as_json: bool, config: Config, hurry: _Bell, pulse
     try:
         record(config, stop, hurry.rung, pulse.ring)
     except TocsinError as error:
-        pipe.send({"decision": None, "error": _said(error), "fatal": error.code not in PASSING})
+        tell(pipe, {"decision": None, "error": _said(error), "fatal": error.code not in PASSING})
     except Exception as error:
-        pipe.send({"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
+        tell(pipe, {"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
 
 
 def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry: _Bell) -> None:
@@ -337,11 +337,11 @@ def _train(pipe: Connection, as_json: bool, config: Config, trigger: str, hurry:
     _begin(as_json)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        pipe.send({"decision": _train_once(config, trigger, hurry.ring), "error": ""})
+        tell(pipe, {"decision": _train_once(config, trigger, hurry.ring), "error": ""})
     except TocsinError as error:
-        pipe.send({"decision": None, "error": _said(error), "too_little": error.code in ("no_events", "too_few_events")})
+        tell(pipe, {"decision": None, "error": _said(error), "too_little": error.code in ("no_events", "too_few_events")})
     except Exception as error:
-        pipe.send({"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
+        tell(pipe, {"decision": None, "error": f"{type(error).__name__}: {error} ({_where(error)})"})
 
 
 def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Decision:

@@ -67,10 +67,17 @@ def test_what_was_drained_is_what_was_simulated(report: Any) -> None:
     assert len(every) == 3
     for row in every:
         assert row["counts"] == {"ticks": len(ticks), "refused": refused, "decisions": len(ticks) - refused}
-    moments = rows(report, "moments")
+    moments = [row for row in rows(report, "moments") if row["unit"] == "ticks/s"]
     assert len(moments) == 3
     assert {tuple(row["counts"].items()) for row in moments} == {tuple(moments[0]["counts"].items())}
     assert 0.01 * len(ticks) < moments[0]["counts"]["decisions"] < 0.1 * len(ticks)
+
+
+def test_a_flood_of_junk_is_refused_whole_and_the_good_ticks_are_decided_about(report: Any) -> None:
+    flooded = rows(report, "as much junk")
+    assert len(flooded) == 2
+    for row in flooded:
+        assert 0.4 * row["counts"]["ticks"] < row["counts"]["refused"] < row["counts"]["ticks"]
 
 
 def test_latency_and_swap_lost_nothing(report: Any) -> None:

@@ -73,7 +73,6 @@ def storm(
             print(f"  {number:4} {time.monotonic() - began:6.1f} s  {kind}", file=sys.stderr, flush=True)
             weather.nonsense()
             _glance(world, reader, memory)
-        ended = time.monotonic()
         weather.over()
         world.reopen()
         report = prove(world, list(world.engines.values()), world.trainer)
@@ -83,7 +82,7 @@ def storm(
         _glance(world, reader, memory)
         report |= _rest(world, reader)
         report |= {
-            "silence s, from": tuple(round(s, 1) for s in reader.silence(began, ended)), "MB at most": dict(memory),
+            "tick to signal s": reader.said(), "MB at most": dict(memory),
             "ends by themselves": _ends(world), "disturbances": dict(weather.counts),
         }
     return report

@@ -40,6 +40,7 @@ OTHERS: dict[str, list[Other]] = {
     "log.deployment": [Other('"paper"')],
     "log.partitions": [Other("7")],
     "log.keep_mb": [Other("1")],
+    "feed.spool_mb": [Other("1")],
     "registry.path": [Other('"copied/registry"'), Other('"empty"', EXIT_MODEL, EXIT_MODEL)],
     "registry.trust": [Other('"copied/keys/public.pem"'), Other('"foreign/public.pem"', EXIT_MODEL)],
     "registry.keys": [Other('"copied/keys"'), Other('"foreign"', EXIT_MODEL)],

@@ -186,7 +186,10 @@ class Engine:
         self._show(inbox, keeper, keeping)
         keeping.start()
         try:
-            run(inbox, self.log, workers, checkpoints, follower, granted, self.parts, self.seen, self.config.engine.batch)
+            run(
+                inbox, self.log, workers, checkpoints, follower, granted, self.parts, self.seen, self.config.engine.batch,
+                inbox.alive,
+            )
         finally:
             keeping.stop()
 

@@ -32,10 +32,12 @@ from .workers.base import Workers
 def run(
     inbox: Iterable[Event], log: Log, workers: Workers, checkpoints: Checkpoints, follower: Following,
     take_over: Callable[[Granted], Partition], parts: dict[int, Partition], see: Observer, batch_rows: int,
+    alive: Callable[[], object] = lambda: None,
 ) -> None:
     """decode, admit, update, pick, submit (a worker predicts), decide, publish with checkpoint.
 
-    parts: what is owned, for others to look at. A record that can't be taken is published as a reject, and the loop goes on.
+    parts: what is owned, for others to look at. alive: called again and again while one event takes long, as rows do that are
+    tried one by one. A record that can't be taken is published as a reject, and the loop goes on.
     Everything else ends it: OwnershipLost when another owner has a partition, TransportUnreachable, ModelRefused for a bundle
     that must answer and can't.
     """
@@ -51,6 +53,7 @@ def run(
                     if void:
                         workers.submit(part.cut())
                         part.revert(ticks.position(0), follower.load(*part.before) if part.before[0] else None)
+                    alive()
                     ticks, untimely = part.admit(ticks)                 # late, duplicate, crossed, future-dated
                     rows = part.features.update(ticks)
                     asked = part.pick(ticks, rows)                      # the moments; none before the first activation

@@ -197,8 +197,8 @@ class Inbox:
     def _own(self) -> Iterator[Event]:
         """Beat for what is ours twice a second, give up what is beyond our share, claim what may be claimed."""
         now = clock.monotonic_ns()
-        if self.alive():
-            yield from self._leave(self._watch.surplus(self._epochs))
+        self.alive()
+        yield from self._leave(self._watch.surplus(self._epochs))
         if now >= self._next_look:
             self._next_look = now + (LOOK_NS if self._watch.wants_more(self._epochs) else BEAT_NS)
             others = [partition for partition in range(self._log.partitions) if partition not in self._epochs]
@@ -209,14 +209,12 @@ class Inbox:
                     self._epochs[partition] = epoch
                     yield Granted(partition, epoch)
 
-    def alive(self) -> bool:
-        """Beat if that is due; whether it was. What takes long in between two events calls it, so that nobody takes over."""
+    def alive(self) -> None:
+        """Beat if that is due. What takes long in between two events calls it, so that nobody takes over."""
         now = clock.monotonic_ns()
-        if now < self._next_beat:
-            return False
-        self._next_beat = now + BEAT_NS
-        self._beat(now)
-        return True
+        if now >= self._next_beat:
+            self._next_beat = now + BEAT_NS
+            self._beat(now)
 
     def _beat(self, now: int) -> None:
         for partition, epoch in self._epochs.items():

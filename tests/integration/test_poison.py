@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from engine.registry.bundle import Bundle
 from engine.replay import replay_log
 from engine.runtimes.ensemble import Ensemble
 from engine.transports.base import Topic
+from engine.transports.redis import RedisLog
 from engine.types import F32, NOWHERE, Entry
 from engine.wire import frame
 from engine.wire.records import canonical
@@ -230,4 +232,27 @@ def test_a_bundle_under_which_something_was_published_is_never_voided_where_it_w
     forest.write_bytes(whole)
     with Running(site.config()):
         wait_for(lambda: done_with_all(site))
+    check_replay(site)
+
+
+def test_two_that_try_rows_one_by_one_leave_each_other_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of many rows takes longer than the lease then: whoever is at it must be seen to live."""
+    from engine.feeds.send import Pace, send
+
+    site.change(site.activation(site.publish()))
+    send(site.log, MADE, Pace(), len(MADE), lambda: False)
+    partitions = range(site.log.partitions)
+    for nobody in ("x", "y"):                      # two that came no further than the one before
+        for partition in partitions:
+            site.log.claim(partition, nobody, site.log.ownership(partition))
+    mark = RedisLog.mark
+
+    def slowly(log: RedisLog, partition: int, epoch: int, what: bytes) -> None:
+        time.sleep(0.005)
+        mark(log, partition, epoch, what)
+
+    monkeypatch.setattr(RedisLog, "mark", slowly)
+    with Running(site.config(engine__name="one")), Running(site.config(engine__name="two")):
+        wait_for(lambda: len(published(site, Topic.SIGNALS)) == len(MADE), "they take it from each other")
+    assert all(len([held for held in site.log.epochs(partition) if held.owner]) <= 5 for partition in partitions)
     check_replay(site)

@@ -81,8 +81,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
         with suppress(Stopped):
             delivery.finish()
     finally:
+        delivery.close()                                     # first: nobody may be there any more to hear what is told
         _tell(args, delivery)
-        delivery.close()
     return stop.exit
 
 

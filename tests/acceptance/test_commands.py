@@ -232,6 +232,22 @@ def test_a_demo_that_is_stopped_or_killed_leaves_no_process(tocsin: Tocsin, numb
     assert not kept, "the next demo removes what a killed one left"
 
 
+def test_a_feed_that_nobody_listens_to_any_more_still_stops_the_server_it_was_the_last_to_use(ours: Tocsin) -> None:
+    feed = ours.start("feed", "files", "second.parquet", "--duration", "60", "--json")
+    server = ours.folder / ".tocsin/log/redis.pid"
+    deadline = time.monotonic() + 60
+    while not server.exists():
+        assert feed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert feed.stdout is not None
+    feed.stdout.close()
+    feed.terminate()
+    assert feed.wait(30) == 0
+    assert not left_behind(ours.folder)
+
+
 @pytest.mark.parametrize("source", ["sim", "EURUSD_OANDA-LEAN2014"])
 def test_demo(tocsin: Tocsin, source: str) -> None:
     file = source if source == "sim" else str(real_file(source))

@@ -75,6 +75,7 @@ def storm(
             _glance(world, reader, memory)
         weather.over()
         world.reopen()
+        wait_for("a bundle beside the first", lambda: len(truth.bundles(world.log)) > 1, PATIENCE_S, 0.5)
         report = prove(world, list(world.engines.values()), world.trainer)
         for service in world.left:
             service.gone()

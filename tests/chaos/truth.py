@@ -35,10 +35,13 @@ class _Named(msgspec.Struct):
     bundle: str
 
 
+_named = msgspec.json.Decoder(_Named)
+
+
 def check_signals(expected: bytes, published: bytes) -> dict[str, int]:
     """Canonical bytes of the replay and of what was published; how many there were, under how many bundles."""
-    due = [msgspec.json.decode(line, type=_Named) for line in expected.splitlines()]
-    got = [msgspec.json.decode(line, type=_Named) for line in published.splitlines()]
+    due = [_named.decode(line) for line in expected.splitlines()]
+    got = [_named.decode(line) for line in published.splitlines()]
     ids = {signal.id for signal in got}
     lost = {signal.id for signal in due} - ids
     if len(ids) < len(got) or lost or len(got) != len(due):
@@ -82,6 +85,11 @@ def entries(log: Log, partition: int) -> Iterator[list[Entry]]:
 
 
 # ---- which bundle each partition ends on
+
+
+def bundles(log: Log) -> set[str]:
+    """Whose decisions were published."""
+    return {_named.decode(record).bundle for records in published(log, Topic.SIGNALS).values() for record in records}
 
 
 def ends(world: World) -> dict[int, str | None]:

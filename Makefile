@@ -21,6 +21,9 @@ TRANSPORT ?= embedded
 # pip would compile every module of every package, for 10 s. Python itself compiles the few it imports, if it may.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Of `make demo`: those that are trained; more than lightgbm installs XGBoost and CatBoost too.
+EXPERTS ?= lightgbm
+
 # Of `make memory`.
 MINUTES ?= 60
 
@@ -29,8 +32,8 @@ MINUTES ?= 60
 help:                           ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 18
 
-demo: .venv/demo.stamp          ## everything on this machine in under a minute: ticks, training, signals
-	@$(BIN)/tocsin demo
+demo: .venv/$(if $(filter-out lightgbm,$(EXPERTS)),trees,demo).stamp          ## everything on this machine in under a minute: ticks, training, signals (EXPERTS=all: the six of three libraries)
+	@$(BIN)/tocsin demo --experts $(EXPERTS)
 
 test: .venv/test.stamp          ## the tests: unit, contract, integration, acceptance
 	$(BIN)/python -m pytest $(TESTS)
@@ -63,6 +66,7 @@ schemas: .venv/demo.stamp       ## write docs/schemas and the reference pages of
 pins: .venv/dev.stamp           ## write deploy/requirements anew from pyproject.toml (newest: make pins UPGRADE=--upgrade)
 	$(call compile,dev,)
 	$(call compile,test,--constraints $(PINS)/dev.txt)
+	$(call compile,trees,--constraints $(PINS)/dev.txt)
 	$(call compile,demo,--constraints $(PINS)/dev.txt)
 
 clean:                          ## remove .venv, caches and build products (never .tocsin: it holds your keys and models)

@@ -18,6 +18,9 @@ from .machine import pin
 PATIENCE_S = 60.0
 """So long a process may take to end."""
 
+SETTINGS = {"TOCSIN_ENGINE_LISTEN": "127.0.0.1:0", "TOCSIN_LOG_KEEP_MB": "1000000"}
+"""Of the engines: a port that is free, and a log that keeps everything, so that what is in it can be counted."""
+
 
 class Child:
     """A process on some cores that says `ready:` on stderr."""
@@ -27,7 +30,7 @@ class Child:
         settings = {name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            argv, cwd=folder, env=settings | {"TOCSIN_ENGINE_LISTEN": "127.0.0.1:0"}, start_new_session=True,
+            argv, cwd=folder, env=settings | SETTINGS, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         pin(self.process.pid, cores)

@@ -24,14 +24,17 @@ from ...errors import ModelRefused
 from ...types import CLASSES, F32, F64
 from .scalar import ForestRuntime
 
-FORMAT = 1
-"""Of the bytes. 1: the fields of `Forest` as an uncompressed .npz."""
+FORMAT = 2
+"""Of the bytes: the fields of `Forest` as an uncompressed .npz. 2: symmetric trees."""
 
 LINKS = ("softmax",)
 """How the sums of the leaves become probabilities."""
 
 MAX_FEATURES = 2**15 - 1
 """A runtime packs a feature and its missing-value rule into 16 bits."""
+
+MAX_DEPTH = 16
+"""Levels of a symmetric tree: it has a leaf for every way through them."""
 
 MAX_NUMBER = 1e100
 """No leaf, slope or base is larger: the sum over any number of trees of slopes times float32 stays finite."""
@@ -42,7 +45,7 @@ _DTYPES: dict[str, tuple[type, int]] = {
     "feature": (np.int32, 1), "threshold": (np.float32, 1), "left": (np.int32, 1), "right": (np.int32, 1),
     "nan_right": (np.bool_, 1), "root": (np.int32, 1), "tree_class": (np.int32, 1), "value": (np.float64, 2),
     "base": (np.float64, 1), "slope_start": (np.int32, 1), "slope_feature": (np.int32, 1), "slope": (np.float64, 1),
-    "fallback": (np.float64, 1),
+    "fallback": (np.float64, 1), "level_start": (np.int32, 1),
 }
 
 
@@ -58,6 +61,10 @@ class Forest:
         all three.
     value: (L, 1) float64, what a leaf adds to its tree's class; (L, 3) where every tree speaks for all three.
     base: (3,) float64, what each class has before the first tree; -inf: the class has probability 0.
+    level_start: empty, or (T + 1,) int32 where all trees are symmetric (CatBoost's, Dorogush et al. 2018, arXiv 1810.11363):
+        then `left` and `right` are empty and feature, threshold and nan_right are of levels instead of splits. Tree t asks
+        levels level_start[t]:level_start[t + 1], all of them; its leaf stands so many places behind leaf ~root[t] as the
+        number whose bit j is set where its level j says right.
     slope_start, slope_feature, slope, fallback: empty, or the linear leaves of Shi et al. 2019 (arXiv 1802.05640):
         leaf l adds value[l] + sum of slope[j] * x[slope_feature[j]] over j in slope_start[l]:slope_start[l + 1], but
         fallback[l] where one of those x is NaN. (L + 1,) int32, (M,) int32, (M,) float64, (L,) float64.
@@ -80,6 +87,7 @@ class Forest:
     slope_feature: NDArray[np.int32]
     slope: F64
     fallback: F64
+    level_start: NDArray[np.int32]
     link: str = "softmax"
 
     def __post_init__(self) -> None:
@@ -96,6 +104,11 @@ class Forest:
     def linear(self) -> bool:
         """Whether leaves have slopes."""
         return self.fallback.size > 0
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether every tree asks the same of all rows on a level."""
+        return self.level_start.size > 0
 
     def predict_proba(self, X: F32) -> F32:
         """(n, n_features) -> (n, 3) float32 [neutral, buy, sell], each row summing to 1.
@@ -122,11 +135,13 @@ class Forest:
         """What `to_bytes` wrote. Raises ModelRefused: `forest_format` (of another version), `forest_damaged`."""
         held = _members(data)
         version = held.pop("format", None)
-        if version is None or version.shape != () or version.dtype.kind != "i" or version != FORMAT:
+        if version is None or version.shape != () or version.dtype.kind != "i" or version not in (1, FORMAT):
             raise ModelRefused(
-                "forest_format", f"a forest of format {version}, this engine reads {FORMAT}",
+                "forest_format", f"a forest of format {version}, this engine reads 1 and {FORMAT}",
                 hint="export the model again with the version that serves it",
             )
+        if version == 1:                       # before there were symmetric trees
+            held["level_start"] = np.zeros(0, np.int32)
         if set(held) != {field.name for field in fields(cls)}:
             _damaged(f"holds {', '.join(sorted(held))}")
         n_features, link = held.pop("n_features"), held.pop("link")
@@ -137,13 +152,14 @@ class Forest:
     def _check_splits(self) -> None:
         splits, leaves = self.feature.size, len(self.value)
         _require(0 < self.n_features <= MAX_FEATURES, f"n_features is {self.n_features}")
+        children = 0 if self.symmetric else splits
         _require(
-            all(getattr(self, name).size == splits for name in ("threshold", "left", "right", "nan_right")),
+            self.threshold.size == self.nan_right.size == splits and self.left.size == self.right.size == children,
             "the arrays of the splits have different lengths",
         )
         _require(bool(np.all((self.feature >= 0) & (self.feature < self.n_features))), "a split on no feature")
         _require(bool(np.all(self.threshold > -np.inf)), "a threshold is NaN or -inf")
-        here = np.arange(splits, dtype=np.int32)
+        here = np.arange(children, dtype=np.int32)
         for child in (self.left, self.right):
             _require(bool(np.all((child < 0) | (child > here))), "a child stands before its parent")
             _require(bool(np.all((child < splits) & (~child < leaves))), "a child is neither split nor leaf")
@@ -151,9 +167,18 @@ class Forest:
     def _check_trees(self) -> None:
         _require(self.root.size > 0, "no trees")
         _require(
-            bool(np.all((self.root < self.feature.size) & (~self.root < len(self.value)))),
+            bool(np.all((self.root < self.left.size) & (~self.root < len(self.value)))),
             "a root is neither split nor leaf",
         )
+        if self.symmetric:
+            depth = np.diff(self.level_start.astype(np.int64))
+            _require(
+                bool(depth.size == self.root.size and self.level_start[0] == 0 and self.level_start[-1] == self.feature.size
+                     and np.all((depth >= 0) & (depth <= MAX_DEPTH))
+                     and np.all(~self.root + (1 << np.clip(depth, 0, MAX_DEPTH)) <= len(self.value))),
+                "levels of no tree, or leaves that aren't there",
+            )
+            _require(not self.linear, "symmetric trees with slopes")
         _require(self.tree_class.size == self.root.size, "not one class per tree")
         low, high = (0, K - 1) if self.value.shape[1] == 1 else (-1, -1)
         _require(bool(np.all((self.tree_class >= low) & (self.tree_class <= high))), "a tree of no class")

@@ -18,7 +18,7 @@ from .registry.bundle import Bundle
 from .replay import replay
 from .runtimes.ensemble import Ensemble
 from .runtimes.forest.layout import Forest
-from .runtimes.forest.scalar import ForestRuntime
+from .runtimes.forest.runtime import ForestRuntime
 from .types import CLASSES, START, Entry, Kind, TickBatch
 from .wire import frame
 from .wire.ticks import decode, encode

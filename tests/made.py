@@ -19,7 +19,7 @@ from engine.registry.controls import read_controls
 from engine.registry.rollout import Body
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 from engine.transports.base import Log
 from engine.types import TickBatch
 from engine.warmup import made_bundle

@@ -28,7 +28,7 @@ from engine.registry.bundle import check_features, check_instruments, load_bundl
 from engine.registry.store import Registry, encode
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 
 RULES = {"ZAR*": {"scale": 5}, "*JPY": {"scale": 3}}
 FILES = {"one.forest": bytes(range(256)) * 8, "two.forest": b"\x00" * 1000, "empty.txt": b""}

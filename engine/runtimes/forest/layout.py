@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...errors import ModelRefused
 from ...types import CLASSES, F32, F64
-from .scalar import ForestRuntime
+from .runtime import ForestRuntime
 
 FORMAT = 2
 """Of the bytes: the fields of `Forest` as an uncompressed .npz. 2: symmetric trees."""

@@ -1,4 +1,4 @@
-"""Forests answered by one portable kernel: no vector instructions, no library, the same bits on any x86-64.
+"""Forests answered by one portable kernel: no vector instructions, no library, the same bits on any machine.
 
 The splits of all forests lie in one table of slots. A split's two children are neighbours, so a step down is
 `slot = children + (x >= threshold)`, without a branch; a leaf is its own child. NaN needs no case of its own: each
@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...errors import ModelRefused
 from ...features.detmath import det_exp
 from ...jit import kernel, subkernel
 from ...types import CLASSES, F32, F64, I64
-from ..base import Runtime
 
 if TYPE_CHECKING:
     from .layout import Forest
@@ -73,8 +71,8 @@ def _linear_leaf(leaf: int, x: F32, value: F64, fallback: F64, span: I64, slope_
 
 
 @subkernel
-def _softmax(margins: F64, out: F32) -> None:
-    """(3,) float64 -> (3,) float32; a margin of -inf gives exactly 0."""
+def softmax(margins: Any, out: Any) -> None:
+    """(3,) float64 -> (3,) float32, arrays or pointers; a margin of -inf gives exactly 0."""
     highest = max(margins[0], margins[1], margins[2])
     a, b, c = det_exp(margins[0] - highest), det_exp(margins[1] - highest), det_exp(margins[2] - highest)
     total = a + b + c
@@ -102,7 +100,7 @@ def _add_leaves(
 
 @kernel
 def _answer(
-    rows: F32, out: F32, forests: I64, root: I64, column: I64, link: I64, threshold: F32, leaf: I64, value: F64,
+    rows: F32, out: F32, place: I64, forests: I64, root: I64, column: I64, link: I64, threshold: F32, leaf: I64, value: F64,
     base: F64, fallback: F64, span: I64, slope_feature: I64, slope: F64,
 ) -> None:
     """(n, F) rows -> (n, k, 3) probabilities; each row's trees are summed in their order, whatever its neighbours."""
@@ -116,7 +114,7 @@ def _answer(
         _lay_out(rows, first, x)
         for e in range(len(forests)):
             begin, end, kind = forests[e]
-            sums[:count] = base[e]
+            sums[:count] = 0.0
             if count >= _LANES:
                 for t in range(begin, end):
                     tree[:] = t
@@ -141,38 +139,25 @@ def _answer(
                             column, leaf, value, fallback, span, slope_feature, slope,
                         )
             for i in range(count):
-                _softmax(sums[i], out[first + i, e])
+                sums[i] += base[e]                     # last, so that sums of whole quanta are exact before it
+                softmax(sums[i], out[first + i, place[e]])
 
 
-class ForestRuntime(Runtime):
-    """Answers for all forests of a bundle in one call; made once, never changes, any number of threads may ask.
+class Scalars:
+    """The tables of forests, and the kernel that walks them."""
 
-    Raises ModelRefused (`forest_features`) where the forests don't read the same number of columns.
-    """
-
-    def __init__(self, forests: Mapping[str, Forest]) -> None:
-        self.experts = tuple(forests)
-        widths = {forest.n_features for forest in forests.values()}
-        if len(widths) != 1:
-            raise ModelRefused(
-                "forest_features", f"forests over {sorted(widths)} features can't answer together",
-                hint="every expert of a bundle is trained on the same columns",
-            )
-        self.n_features = widths.pop()
+    def __init__(self, forests: Mapping[int, Forest]) -> None:
+        """forests: by their place among those that are answered."""
         self._tables = _join(forests.values())
+        self._place = np.array(list(forests), np.int64)
 
-    def votes(self, rows: F32) -> F32:
-        """(n, F) float32 -> (n, k, 3) float32; ±inf counts as NaN. Raises ModelRefused (`forest_features`)."""
-        if rows.ndim != 2 or rows.shape[1] != self.n_features:
-            raise ModelRefused(
-                "forest_features", f"rows of shape {rows.shape}, the forests read (n, {self.n_features})",
-                hint="the rows must be the bundle's features, in its order",
-            )
-        if rows.dtype != np.float32 or not (rows.flags.c_contiguous and rows.flags.writeable):
-            rows = np.array(rows, np.float32, order="C")
-        out = np.empty((len(rows), len(self.experts), K), np.float32)
-        _answer(rows, out, *self._tables)
-        return out
+    def answer(self, rows: F32, out: F32) -> None:
+        """(n, F) C-contiguous float32 -> out (n, forests, 3), at these forests' places."""
+        _answer(rows, out, self._place, *self._tables)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(table.nbytes for table in self._tables)
 
 
 class _Tables(NamedTuple):

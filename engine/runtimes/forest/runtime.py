@@ -1,0 +1,75 @@
+"""The runtime of all forests of a bundle: vector tables for those that can be laid out so, portable ones for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import ModelRefused
+from ...types import CLASSES, F32
+from ..base import Runtime
+from .cpu import AVX512, PORTABLE, way
+from .scalar import Scalars
+from .tables import plan, rounded
+from .vector import Vectors
+
+if TYPE_CHECKING:
+    from .layout import Forest
+
+
+class ForestRuntime(Runtime):
+    """Answers for all forests of a bundle in one call; made once, never changes, any number of threads may ask.
+
+    A forest whose leaves fit (`tables.rounded`) is summed in whole quanta on every way, so that the ways agree bit for bit;
+    any other is summed in the order of its trees by the portable kernel, on every way. Raises ModelRefused
+    (`forest_features`) where the forests don't read the same number of columns, UsageError (`forest_way`).
+    """
+
+    def __init__(self, forests: Mapping[str, Forest]) -> None:
+        self.experts = tuple(forests)
+        widths = {forest.n_features for forest in forests.values()}
+        if len(widths) != 1:
+            raise ModelRefused(
+                "forest_features", f"forests over {sorted(widths)} features can't answer together",
+                hint="every expert of a bundle is trained on the same columns",
+            )
+        self.n_features = widths.pop()
+        everyone = list(forests.values())
+        self._answering: list[Scalars | Vectors] = []
+        left = list(range(len(everyone)))
+        chosen = way()
+        if chosen != PORTABLE:
+            planned = plan(everyone)
+            left = planned.left
+            if planned.sections:
+                self._answering.append(Vectors(planned, everyone, chosen == AVX512))
+        if left:
+            self._answering.append(Scalars({place: _exact(everyone[place]) for place in left}))
+
+    def votes(self, rows: F32) -> F32:
+        """(n, F) float32 -> (n, k, 3) float32; ±inf counts as NaN. Raises ModelRefused (`forest_features`)."""
+        if rows.ndim != 2 or rows.shape[1] != self.n_features:
+            raise ModelRefused(
+                "forest_features", f"rows of shape {rows.shape}, the forests read (n, {self.n_features})",
+                hint="the rows must be the bundle's features, in its order",
+            )
+        if rows.dtype != np.float32 or not (rows.flags.c_contiguous and rows.flags.writeable):
+            rows = np.array(rows, np.float32, order="C")
+        out = np.empty((len(rows), len(self.experts), len(CLASSES)), np.float32)
+        for some in self._answering:
+            some.answer(rows, out)
+        return out
+
+    @property
+    def nbytes(self) -> int:
+        """bytes of its tables."""
+        return sum(some.nbytes for some in self._answering)
+
+
+def _exact(forest: Forest) -> Forest:
+    """The same forest with leaves of whole quanta, where they can be that."""
+    units = rounded(forest)
+    return forest if units is None else replace(forest, value=units.units * units.quantum)

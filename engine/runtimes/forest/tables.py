@@ -1,0 +1,431 @@
+"""Forests laid out for lanes: their thresholds numbered, their trees sorted into groups of 64 that are walked together.
+
+What can be laid out so answers by `vector.py`; what can't (linear leaves, leaves beyond what an int32 can tell apart, more
+features or deeper trees than the tables' numbers hold) is left to the portable kernel. The choice depends on the forest
+alone, never on its neighbours or the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...jit import kernel
+from ...types import CLASSES, F32, F64, I64
+from .lanes import EXITS, MOST_BINS, TOP, TREES
+
+if TYPE_CHECKING:
+    from .layout import Forest
+
+K = len(CLASSES)
+
+MOST_FEATURES = 64
+"""A byte permutation looks up two columns of each."""
+
+MOST_SPLITS = 2**15 - 2
+"""Of a tree: its nodes are numbered in 16 bits."""
+
+MOST_LEVELS = 12
+"""Of a symmetric tree, whose leaves lie side by side for 64 trees."""
+
+FLAT, DEEP, SYMMETRIC = 0, 1, 2
+"""Kinds of trees: answered by their top levels alone; walked on from there; the same question for all on a level."""
+
+_COARSE = 16
+NEVER = 255
+"""The number of a split that sends nobody right."""
+
+_NUMBER, _LEFT, _RIGHT, _OUT = 8, 16, 24, 32
+"""Where the bytes of a program's step begin, behind its column."""
+
+
+class Rounded(NamedTuple):
+    """Leaves as multiples of a power of two: their sums are exact, in int64 and float64 alike, in any order."""
+
+    units: NDArray[np.int32]
+    quantum: float
+
+
+def rounded(forest: Forest) -> Rounded | None:
+    """The forest's leaves in 32 bits, None where that would move its sums by more than a few 1e-8 (or leaves have slopes)."""
+    largest = float(np.abs(forest.value).max(initial=0.0))
+    if forest.linear:
+        return None
+    if largest == 0.0:
+        return Rounded(np.zeros(forest.value.shape, np.int32), 1.0)
+    quantum = 2.0 ** (int(np.frexp(largest)[1]) - 30)
+    if 0.3 * quantum * np.sqrt(forest.root.size) > _FEW:
+        return None
+    return Rounded(np.rint(forest.value / quantum).astype(np.int32), quantum)
+
+
+_FEW = 5e-8
+"""Error of a sum of rounded leaves: 0.3 quanta each (uniform), growing as the square root of their number."""
+
+
+@dataclass(eq=False)
+class Bins:
+    """Thresholds that trees ask about together: at most MOST_FEATURES features, MOST_BINS thresholds each."""
+
+    asked: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """(feature, threshold) pairs, each once, rising."""
+
+    def with_(self, asked: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+        """All pairs together, None where they are too many."""
+        both = np.union1d(self.asked, asked)
+        _, counts = np.unique(both >> np.uint64(32), return_counts=True)
+        return both if counts.size <= MOST_FEATURES and counts.max(initial=0) <= MOST_BINS else None
+
+    @property
+    def features(self) -> I64:
+        return np.unique(self.asked >> np.uint64(32)).astype(np.int64)
+
+    def table(self) -> F32:
+        """(features, 17, 16) as `lanes.rank` reads it."""
+        features = self.features
+        table = np.full((features.size, 1 + _COARSE, _COARSE), np.inf, np.float32)
+        owner, threshold = _apart(self.asked)
+        for place, feature in enumerate(features):
+            fine = np.full(_COARSE * _COARSE, np.inf, np.float32)
+            own = threshold[owner == feature]
+            fine[: own.size] = own
+            table[place, 1:] = fine.reshape(_COARSE, _COARSE)
+            table[place, 0] = table[place, 1:, 0]
+        return table
+
+    def numbered(self, forest: Forest) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """(S,) column and number of every split of a forest that asks only about what is here."""
+        features = self.features
+        pairs = _pairs(forest.feature, forest.threshold)
+        number = np.searchsorted(self.asked, pairs) - np.searchsorted(self.asked >> np.uint64(32), forest.feature.astype(np.uint64))
+        column = np.searchsorted(features, forest.feature) + MOST_FEATURES * forest.nan_right
+        return column.astype(np.uint8), number.astype(np.uint8)
+
+
+def _pairs(feature: NDArray[np.int32], threshold: F32) -> NDArray[np.uint64]:
+    """(feature, threshold) as numbers that sort as the pairs do."""
+    bits = (threshold + np.float32(0)).view(np.uint32)         # -0 is 0
+    rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return feature.astype(np.uint64) << np.uint64(32) | rising.astype(np.uint64)
+
+
+def _apart(pairs: NDArray[np.uint64]) -> tuple[I64, F32]:
+    rising = (pairs & np.uint64(2**32 - 1)).astype(np.uint32)
+    bits = np.where(rising >> 31, rising & np.uint32(2**31 - 1), ~rising)
+    return (pairs >> np.uint64(32)).astype(np.int64), bits.astype(np.uint32).view(np.float32)
+
+
+class Section(NamedTuple):
+    """Trees of one forest and one kind, in groups of 64; a group speaks for one class, or all its trees for all three.
+
+    columns, numbers: (groups, EXITS or levels, 64) bytes: of the splits of the top levels (NEVER where there is none), or of
+    the levels of symmetric trees. leaves: (64 · groups, width, stride) int32 by way out, by a program's leaf, or by the
+    levels' bits. counts: (groups,) trees. classes: (groups,), -1 for all three. steps: (groups,) levels below the top, or of
+    symmetric trees.
+
+    Of deep trees: exits (64 · groups, EXITS) nodes behind each way out, counted from the tree's first; nodes: column, number
+    and left child in a word, the right child behind the left, a leaf its own child; values (nodes, width); base
+    (64 · groups,) a tree's first node. program: the steps of `lanes.split_of_rows` for each tree from program_start on,
+    column, number, left, right, out; none for a tree that is walked. Places below EXITS are leaves.
+    """
+
+    forest: int
+    kind: int
+    bins: int
+    columns: NDArray[np.uint8]
+    numbers: NDArray[np.uint8]
+    leaves: NDArray[np.int32]
+    counts: I64
+    classes: I64
+    steps: I64
+    exits: NDArray[np.uint16]
+    nodes: NDArray[np.uint32]
+    values: NDArray[np.int32]
+    base: I64
+    program_start: I64
+    program: I64
+
+
+class Plan(NamedTuple):
+    """Tables for the forests that lanes can answer, and the places of those they can't."""
+
+    bins: list[Bins]
+    sections: list[Section]
+    quanta: dict[int, float]
+    """By place of a forest."""
+    left: list[int]
+
+
+def plan(forests: Sequence[Forest]) -> Plan:
+    """Lay out what can be."""
+    tables: list[Bins] = []
+    found: dict[int, tuple[Rounded, Shape, list[tuple[I64, int]]]] = {}
+    for place, forest in enumerate(forests):
+        units, shape = rounded(forest), survey(forest)
+        runs = shape and _runs(forest, shape.owner, np.arange(forest.root.size))
+        if units and shape and runs:
+            found[place] = units, shape, [(trees, _home(tables, asked)) for trees, asked in runs]
+    sections = [
+        section
+        for place, (units, shape, runs) in found.items() for trees, home in runs
+        for section in _sections(forests[place], place, trees, home, tables[home], shape, units.units)
+    ]
+    quanta = {place: units.quantum for place, (units, _, _) in found.items()}
+    return Plan(tables, sections, quanta, [place for place in range(len(forests)) if place not in found])
+
+
+def _runs(forest: Forest, owner: I64, trees: I64) -> list[tuple[I64, NDArray[np.uint64]]] | None:
+    """The trees in as few runs as halving gives whose thresholds a byte can number, with these; None if one alone has more."""
+    mine = np.isin(owner, trees)
+    asked = np.unique(_pairs(forest.feature[mine], forest.threshold[mine]))
+    if Bins().with_(asked) is not None:
+        return [(trees, asked)]
+    halves = [_runs(forest, owner, half) for half in np.array_split(trees, 2)] if trees.size > 1 else [None]
+    return None if None in halves else [run for half in halves for run in half or ()]
+
+
+def _home(tables: list[Bins], asked: NDArray[np.uint64]) -> int:
+    """The first table that has room for these thresholds, with them."""
+    for place, table in enumerate(tables):
+        both = table.with_(asked)
+        if both is not None:
+            table.asked = both
+            return place
+    tables.append(Bins(asked))
+    return len(tables) - 1
+
+
+class Shape(NamedTuple):
+    """owner: (S,) the tree of each split or level. depth, size: (T,) levels, and splits as a tree without shared parts has."""
+
+    owner: I64
+    depth: I64
+    size: I64
+
+
+def survey(forest: Forest) -> Shape | None:
+    """None where a tree is too large for the tables."""
+    if forest.symmetric:
+        depth = np.diff(forest.level_start).astype(np.int64)
+        return None if depth.max() > MOST_LEVELS else Shape(np.repeat(np.arange(depth.size), depth), depth, depth)
+    splits, trees = forest.feature.size, forest.root.size
+    shape = Shape(np.zeros(splits, np.int64), np.zeros(trees, np.int64), np.zeros(trees, np.int64))
+    _survey(forest.left, forest.right, forest.root, *shape)
+    return None if shape.size.max() > MOST_SPLITS else shape
+
+
+@kernel
+def _survey(
+    left: NDArray[np.int32], right: NDArray[np.int32], root: NDArray[np.int32], owner: I64, depth: I64, size: I64
+) -> None:
+    """Children stand behind their parents, so one pass back counts what is below, and one forward says whose it is."""
+    levels, below = np.zeros(left.size, np.int64), np.zeros(left.size, np.int64)
+    for s in range(left.size - 1, -1, -1):
+        for child in (left[s], right[s]):
+            if child >= 0:
+                levels[s] = max(levels[s], levels[child])
+                below[s] += below[child]
+        levels[s] += 1
+        below[s] = min(below[s] + 1, MOST_SPLITS + 1)
+    for t in range(root.size):
+        if root[t] >= 0:
+            owner[root[t]], depth[t], size[t] = t, levels[root[t]], below[root[t]]
+    for s in range(left.size):
+        for child in (left[s], right[s]):
+            if child >= 0:
+                owner[child] = owner[s]
+
+
+def _sections(
+    forest: Forest, place: int, trees: I64, home: int, bins: Bins, shape: Shape, units: NDArray[np.int32]
+) -> Iterator[Section]:
+    column, number = bins.numbered(forest)
+    if forest.symmetric:
+        yield _symmetric(forest, place, trees, home, column, number, shape.depth, units)
+        return
+    for kind, chosen in ((FLAT, shape.depth[trees] <= TOP), (DEEP, shape.depth[trees] > TOP)):
+        if chosen.any():
+            yield _plain(forest, place, trees[chosen], home, kind, column, number, shape, units)
+
+
+def _grouped(trees: I64, classes: I64, steps: I64) -> tuple[I64, I64, I64, I64]:
+    """Trees in groups of 64 of one class and of like depth, -1 behind a group's last; count, class and steps of each group."""
+    lanes, group_class, group_steps = [], [], []
+    for one in np.unique(classes[trees]):
+        own = trees[classes[trees] == one]
+        own = own[np.argsort(steps[own], kind="stable")]
+        own = np.concatenate([own, np.full(-own.size % TREES, -1)])
+        lanes.append(own)
+        depth = np.where(own >= 0, steps[own], 0).reshape(-1, TREES).max(1)
+        group_steps.append(depth)
+        group_class.append(np.full(depth.size, one))
+    placed = np.concatenate(lanes)
+    return placed, (placed >= 0).reshape(-1, TREES).sum(1), np.concatenate(group_class), np.concatenate(group_steps)
+
+
+_NO_SHORTS, _NO_WORDS, _NO_PLACES = np.zeros(0, np.uint16), np.zeros(0, np.uint32), np.zeros(0, np.int64)
+
+
+def _symmetric(
+    forest: Forest, place: int, trees: I64, home: int, column: NDArray[np.uint8], number: NDArray[np.uint8], depth: I64,
+    units: NDArray[np.int32],
+) -> Section:
+    lanes, counts, classes, steps = _grouped(trees, forest.tree_class.astype(np.int64), depth)
+    levels, stride = int(steps.max()), max(EXITS, 1 << int(steps.max()))
+    columns = np.zeros((classes.size, levels, TREES), np.uint8)
+    numbers = np.full((classes.size, levels, TREES), NEVER, np.uint8)
+    leaves = np.zeros((lanes.size, units.shape[1], stride), np.int32)
+    for at, tree in enumerate(lanes):
+        if tree >= 0:
+            first, group, lane = forest.level_start[tree], at // TREES, at % TREES
+            columns[group, :depth[tree], lane] = column[first : first + depth[tree]]
+            numbers[group, :depth[tree], lane] = number[first : first + depth[tree]]
+            leaf = ~forest.root[tree]
+            leaves[at, :, :1 << depth[tree]] = units[leaf : leaf + (1 << depth[tree])].T
+    return Section(
+        place, SYMMETRIC, home, columns, numbers, leaves, counts, classes, steps, _NO_SHORTS, _NO_WORDS,
+        np.zeros((0, units.shape[1]), np.int32), _NO_PLACES, _NO_PLACES, _NO_PLACES,
+    )
+
+
+def _plain(
+    forest: Forest, place: int, trees: I64, home: int, kind: int, column: NDArray[np.uint8], number: NDArray[np.uint8],
+    shape: Shape, units: NDArray[np.int32],
+) -> Section:
+    lanes, counts, classes, steps = _grouped(trees, forest.tree_class.astype(np.int64), np.maximum(shape.depth - TOP, 0))
+    width = units.shape[1]
+    columns = np.zeros((classes.size, EXITS, TREES), np.uint8)
+    numbers = np.full((classes.size, EXITS, TREES), NEVER, np.uint8)
+    ways = np.zeros((lanes.size, EXITS), np.int32)
+    _fill_top(forest.left, forest.right, forest.root, column, number, lanes, columns, numbers, ways)
+    if kind == FLAT:
+        leaves = np.ascontiguousarray(np.where((lanes >= 0)[:, None, None], units[~ways], 0).transpose(0, 2, 1))
+        return Section(
+            place, kind, home, columns, numbers, leaves, counts, classes, steps, _NO_SHORTS, _NO_WORDS,
+            np.zeros((0, width), np.int32), _NO_PLACES, _NO_PLACES, _NO_PLACES,
+        )
+    sizes = np.where(lanes >= 0, shape.size[lanes], 0)
+    nodes = np.zeros(int((2 * sizes + 1).sum()), np.uint32)
+    values = np.zeros((nodes.size, width), np.int32)
+    exits = np.zeros((lanes.size, EXITS), np.uint16)
+    base = np.zeros(lanes.size, np.int64)
+    used = _fill_below(forest.left, forest.right, column, number, units, lanes, ways, exits, nodes, values, base)
+    small = (lanes >= 0) & (sizes < EXITS)
+    program_start = np.concatenate([[0], np.cumsum(np.where(small, sizes, 0))])
+    program = np.zeros(int(program_start[-1]), np.int64)
+    leaves = np.zeros((lanes.size if small.any() else 0, width, EXITS), np.int32)
+    if small.any():
+        _fill_programs(
+            forest.left, forest.right, forest.root, column, number, units, lanes, program_start, program, leaves
+        )
+    return Section(
+        place, kind, home, columns, numbers, leaves, counts, classes, steps, exits, nodes[:used], values[:used], base,
+        program_start, program,
+    )
+
+
+@kernel
+def _fill_top(
+    left: NDArray[np.int32], right: NDArray[np.int32], root: NDArray[np.int32], column: NDArray[np.uint8],
+    number: NDArray[np.uint8], lanes: I64, columns: NDArray[np.uint8], numbers: NDArray[np.uint8], ways: NDArray[np.int32],
+) -> None:
+    """The splits of the top levels as in a heap, and what stands behind each way out: a split, or leaf ~way."""
+    stack = np.empty((2 * TOP, 3), np.int64)
+    for at in range(lanes.size):
+        if lanes[at] < 0:
+            continue
+        stack[0, 0], stack[0, 1], stack[0, 2], high = root[lanes[at]], 1, 0, 1
+        while high:
+            high -= 1
+            node, place, level = stack[high]
+            if level == TOP or node < 0:
+                first = (place << (TOP - level)) - EXITS
+                ways[at, first : first + (1 << (TOP - level))] = node
+                continue
+            columns[at // TREES, place, at % TREES] = column[node]
+            numbers[at // TREES, place, at % TREES] = number[node]
+            stack[high, 0], stack[high, 1], stack[high, 2] = left[node], 2 * place, level + 1
+            stack[high + 1, 0], stack[high + 1, 1], stack[high + 1, 2] = right[node], 2 * place + 1, level + 1
+            high += 2
+
+
+@kernel
+def _fill_below(
+    left: NDArray[np.int32], right: NDArray[np.int32], column: NDArray[np.uint8], number: NDArray[np.uint8],
+    units: NDArray[np.int32], lanes: I64, ways: NDArray[np.int32], exits: NDArray[np.uint16], nodes: NDArray[np.uint32],
+    values: NDArray[np.int32], base: I64,
+) -> int:
+    """The nodes below the top, level by level behind each way out; how many there are."""
+    used = 0
+    known = np.empty(nodes.size, np.int32)             # which split or leaf each node is
+    for at in range(lanes.size):
+        base[at] = used
+        if lanes[at] < 0:
+            nodes[used] = NEVER << 8                   # a lane without a tree: a leaf of nothing
+            known[used] = -1
+            used += 1
+            continue
+        for way in range(EXITS):
+            if way and ways[at, way] == ways[at, way - 1] and ways[at, way] < 0:
+                exits[at, way] = exits[at, way - 1]    # the same leaf, above the last level
+                continue
+            exits[at, way] = used - base[at]
+            known[used] = ways[at, way]
+            here, used = used, used + 1
+            while here < used:
+                node = known[here]
+                if node >= 0:
+                    nodes[here] = column[node] | number[node] << 8 | (used - base[at]) << 16
+                    known[used], known[used + 1] = left[node], right[node]
+                    used += 2
+                else:
+                    nodes[here] = NEVER << 8 | (here - base[at]) << 16
+                    values[here] = units[~node]
+                here += 1
+    return used
+
+
+@kernel
+def _fill_programs(
+    left: NDArray[np.int32], right: NDArray[np.int32], root: NDArray[np.int32], column: NDArray[np.uint8],
+    number: NDArray[np.uint8], units: NDArray[np.int32], lanes: I64, program_start: I64, program: I64,
+    leaves: NDArray[np.int32],
+) -> None:
+    """Steps from the leaves up, the larger side first, so that few places hold what is between (Sethi & Ullman 1970)."""
+    below = np.zeros(left.size, np.int64)
+    for s in range(left.size - 1, -1, -1):
+        for child in (left[s], right[s]):
+            if child >= 0:
+                below[s] += below[child]
+        below[s] = min(below[s] + 1, MOST_SPLITS + 1)
+    stack = np.empty((2 * EXITS, 2), np.int64)
+    for at in range(lanes.size):
+        step, leaf = program_start[at + 1], 0
+        if step == program_start[at]:
+            continue
+        stack[0, 0], stack[0, 1], high = root[lanes[at]], EXITS, 1
+        while high:                                    # parents before children, written from the end
+            high -= 1
+            node, out = stack[high]
+            sides = np.empty(2, np.int64)
+            children = (left[node], right[node])
+            larger = 0 if children[1] < 0 or (children[0] >= 0 and below[children[0]] >= below[children[1]]) else 1
+            for turn in range(2):
+                side = larger if turn == 0 else 1 - larger
+                child = children[side]
+                if child < 0:
+                    leaves[at, :, leaf] = units[~child]
+                    sides[side] = leaf
+                    leaf += 1
+                else:
+                    sides[side] = out + turn                # a second split means there is a first
+                    stack[high, 0], stack[high, 1] = child, sides[side]
+                    high += 1
+            step -= 1
+            program[step] = (
+                column[node] | np.int64(number[node]) << _NUMBER | sides[0] << _LEFT | sides[1] << _RIGHT | out << _OUT
+            )

@@ -5,7 +5,7 @@ the value. A split says right where bin > number. A missing value has bin 0 in t
 255 in the column of those that send it right. Everything is an address; `tables.py` says what lies there.
 
 Steps over trees need AVX-512 VBMI, whose permutation looks up 128 bytes at once. Steps over rows name no instructions and
-become AVX2 or AVX-512, as the machine has them, but for `add_by_lookup`.
+become AVX2 or AVX-512, as the machine has them, but for `add_of_32` and `add_of_64`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ TREES = 64
 
 ROWS = 128
 """Lanes of a step over rows."""
+
+HALF = 64
+"""Of them, where registers are short."""
 
 TOP = 6
 """Levels that are answered without a branch."""
@@ -182,6 +185,103 @@ def sum_of_trees(typing_context: Any, low: Any, high: Any, leaves: Any, stride: 
     return types.int64(*[types.int64] * 4), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def add_trees(typing_context: Any, low: Any, high: Any, leaves: Any, stride: Any, sums: Any) -> Any:
+    """sums (4,) int64 += over 64 trees leaves[stride * tree + low + 256 * high], of (4,) int32 each."""
+    def generate(builder: Any, values: Sequence[Any]) -> None:
+        low, high, leaves, stride, sums = values
+        four, wide = _vector(_I32, 4), _vector(_I64, 4)
+        totals = [ir.Constant(wide, [0] * 4)] * 4                  # so many additions at once
+        tree = ir.Constant(_I64, 0)
+        for lane in range(TREES):
+            def byte(address: Any, lane: int = lane) -> Any:
+                return builder.zext(_load(builder, _behind(builder, address, lane), _I8), _I64)
+
+            place = builder.add(tree, builder.or_(byte(low), builder.shl(byte(high), ir.Constant(_I64, 8))))
+            leaf = _load(builder, builder.add(leaves, builder.shl(place, ir.Constant(_I64, 4))), four)
+            totals[lane % 4] = builder.add(totals[lane % 4], builder.sext(leaf, wide))
+            tree = builder.add(tree, stride)
+        total = builder.add(builder.add(totals[0], totals[1]), builder.add(totals[2], totals[3]))
+        _store(builder, builder.add(_load(builder, sums, wide), total), sums)
+
+    return _nothing(5, generate)
+
+
+# ---- trees of few leaves, of whatever shape: QuickScorer (Lucchese et al. 2015, SIGIR)
+#
+# A split that says right strikes out the leaves to its left; when all have spoken, the first leaf that is left is the one.
+# No split waits for another.
+
+
+def _strike(
+    builder: Any, lanes: int, bits: int, count: Any, spoken: Callable[[Any], tuple[Any, Callable[[int], Any]]], out: Any
+) -> None:
+    """spoken(split): which lanes go right, and by register what they leave standing. out: (lanes,) bytes, the leaf of each."""
+    word = ir.IntType(bits)
+    held = 512 // bits                             # lanes of a register
+    kind = _vector(word, held)
+    standing = [cgutils.alloca_once_value(builder, _all(word, held, -1)) for _ in range(lanes // held)]
+    with cgutils.for_range(builder, count) as loop:
+        goes, kept = spoken(loop.index)
+        for k, leaves in enumerate(standing):
+            here = ir.Constant(_vector(_I32, held), list(range(k * held, (k + 1) * held)))
+            now = builder.load(leaves)
+            builder.store(builder.select(builder.shuffle_vector(goes, goes, here), builder.and_(now, kept(k)), now), leaves)
+    for k, leaves in enumerate(standing):
+        first = _call(builder, f"llvm.cttz.v{held}i{bits}", kind, builder.load(leaves), ir.Constant(_I1, 0))
+        _store(builder, builder.trunc(first, _vector(_I8, held)), _behind(builder, out, k * held))
+
+
+def _scored_trees(bits: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def score(typing_context: Any, bins: Any, columns: Any, numbers: Any, kept: Any, count: Any, out: Any) -> Any:
+        """The leaf of 64 trees of `count` splits: columns, numbers (count, 64) bytes, kept (count, 64) words -> out (64,)."""
+        def generate(builder: Any, values: Sequence[Any]) -> None:
+            bins, columns, numbers, kept, count, out = values
+            both = _bins_of(builder, bins)
+
+            def spoken(split: Any) -> tuple[Any, Callable[[int], Any]]:
+                at = builder.mul(split, ir.Constant(_I64, TREES))
+                goes = _right_of_trees(builder, both, builder.add(columns, at), builder.add(numbers, at))
+                masks = builder.add(kept, builder.mul(at, ir.Constant(_I64, bits // 8)))
+                kind = _vector(ir.IntType(bits), 512 // bits)
+                return goes, lambda k: _load(builder, _behind(builder, masks, 64 * k), kind)
+
+            _strike(builder, TREES, bits, count, spoken, out)
+
+        return _nothing(6, generate)
+
+    return score
+
+
+def _scored_rows(bits: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def score(typing_context: Any, bins: Any, columns: Any, numbers: Any, kept: Any, count: Any, out: Any) -> Any:
+        """The leaf of 64 rows in a tree of `count` splits: bins (columns, 128) bytes, the tree's lane of what `score` of trees
+        reads -> out (64,) bytes."""
+        def generate(builder: Any, values: Sequence[Any]) -> None:
+            bins, columns, numbers, kept, count, out = values
+
+            def spoken(split: Any) -> tuple[Any, Callable[[int], Any]]:
+                at = builder.mul(split, ir.Constant(_I64, TREES))
+                column = builder.zext(_load(builder, builder.add(columns, at), _I8), _I64)
+                number = _load(builder, builder.add(numbers, at), _I8)
+                row = _load(builder, builder.add(bins, builder.mul(column, ir.Constant(_I64, ROWS))), _vector(_I8, HALF))
+                mask = _load(builder, builder.add(kept, builder.mul(at, ir.Constant(_I64, bits // 8))), ir.IntType(bits))
+                everywhere = _spread(builder, mask, 512 // bits)
+                return builder.icmp_unsigned(">", row, _spread(builder, number, HALF)), lambda k: everywhere
+
+            _strike(builder, HALF, bits, count, spoken, out)
+
+        return _nothing(6, generate)
+
+    return score
+
+
+score_trees, score_large_trees = _scored_trees(32), _scored_trees(64)
+score_rows, score_rows_of_large = _scored_rows(32), _scored_rows(64)
+
+
 # ---- 128 rows, one tree
 
 
@@ -214,18 +314,6 @@ def top_of_rows(typing_context: Any, bins: Any, columns: Any, numbers: Any, out:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def split_of_rows(typing_context: Any, bins: Any, number: Any, left: Any, right: Any, out: Any) -> Any:
-    """out = where bins > number: right, else left; (128,) bytes each."""
-    def generate(builder: Any, values: Sequence[Any]) -> None:
-        bins, number, left, right, out = values
-        byte = _vector(_I8, ROWS)
-        goes = _right_of_rows(builder, bins, builder.trunc(number, _I8))
-        _store(builder, builder.select(goes, _load(builder, right, byte), _load(builder, left, byte)), out)
-
-    return _nothing(5, generate)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
 def level_of_rows(typing_context: Any, bins: Any, number: Any, bit: Any, out: Any) -> Any:
     """A level of a symmetric tree: sets `bit` in out (128,) bytes where the rows' bins (128,) are above `number`."""
     def generate(builder: Any, values: Sequence[Any]) -> None:
@@ -237,27 +325,55 @@ def level_of_rows(typing_context: Any, bins: Any, number: Any, bit: Any, out: An
     return _nothing(4, generate)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def add_by_lookup(typing_context: Any, place: Any, leaves: Any, sums: Any) -> Any:
-    """sums[row] += leaves[place[row]]: place (128,) bytes below 64, leaves (64,) int32, sums (128,) int64. AVX-512."""
-    def generate(builder: Any, values: Sequence[Any]) -> None:
-        place, leaves, sums = values
-        word, half, wide = _vector(_I32, _WORD), _WORD // 2, _vector(_I64, _WORD // 2)
-        table = [_load(builder, _behind(builder, leaves, 64 * part), word) for part in range(4)]
-        for first in range(0, ROWS, _WORD):
-            at = builder.zext(_load(builder, _behind(builder, place, first), _vector(_I8, _WORD)), word)
-            low, high = (
-                _call(builder, "llvm.x86.avx512.vpermi2var.d.512", word, table[part], at, table[part + 1]) for part in (0, 2)
-            )
-            found = builder.select(builder.icmp_unsigned(">", at, _all(_I32, _WORD, 31)), high, low)
-            for offset in (0, half):
-                to = _behind(builder, sums, 8 * (first + offset))
-                part = builder.shuffle_vector(
-                    found, found, ir.Constant(_vector(_I32, half), list(range(offset, offset + half)))
-                )
-                _store(builder, builder.add(_load(builder, to, wide), builder.sext(part, wide)), to)
+def _adding(entries: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def add(typing_context: Any, place: Any, leaves: Any, sums: Any) -> Any:
+        """sums[row] += leaves[place[row]]: place (128,) bytes, leaves (32 or 64,) int32, sums (128,) int64. AVX-512."""
+        def generate(builder: Any, values: Sequence[Any]) -> None:
+            place, leaves, sums = values
+            word, half, wide = _vector(_I32, _WORD), _WORD // 2, _vector(_I64, _WORD // 2)
+            table = [_load(builder, _behind(builder, leaves, 64 * part), word) for part in range(entries // _WORD)]
 
-    return _nothing(3, generate)
+            def among(at: Any, part: int) -> Any:
+                return _call(builder, "llvm.x86.avx512.vpermi2var.d.512", word, table[part], at, table[part + 1])
+
+            for first in range(0, ROWS, _WORD):
+                at = builder.zext(_load(builder, _behind(builder, place, first), _vector(_I8, _WORD)), word)
+                found = among(at, 0)
+                if entries > 2 * _WORD:
+                    found = builder.select(builder.icmp_unsigned(">", at, _all(_I32, _WORD, 31)), among(at, 2), found)
+                for offset in (0, half):
+                    to = _behind(builder, sums, 8 * (first + offset))
+                    lanes = ir.Constant(_vector(_I32, half), list(range(offset, offset + half)))
+                    part = builder.sext(builder.shuffle_vector(found, found, lanes), wide)
+                    _store(builder, builder.add(_load(builder, to, wide), part), to)
+
+        return _nothing(3, generate)
+
+    return add
+
+
+add_of_32, add_of_64 = _adding(32), _adding(64)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_four(typing_context: Any, leaf: Any, sums: Any) -> Any:
+    """sums (4,) int64 += leaf (4,) int32."""
+    def generate(builder: Any, values: Sequence[Any]) -> None:
+        leaf, sums = values
+        wide = _vector(_I64, 4)
+        _store(builder, builder.add(_load(builder, sums, wide), builder.sext(_load(builder, leaf, _vector(_I32, 4)), wide)), sums)
+
+    return _nothing(2, generate)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lowest(typing_context: Any, word: Any) -> Any:
+    """Which is the lowest bit that is set; int64."""
+    def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        return _call(builder, "llvm.cttz.i64", _I64, values[0], ir.Constant(_I1, 0))
+
+    return types.int64(types.int64), codegen
 
 
 # ---- what lies at an address

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -254,5 +254,6 @@ def _spread(forest: Forest) -> Forest:
     level, left, right = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else (np.zeros(0, np.int64),) * 3
     return replace(
         forest, feature=forest.feature[level], threshold=forest.threshold[level], nan_right=forest.nan_right[level],
-        left=left.astype(np.int32), right=right.astype(np.int32), root=np.array(roots, np.int32), level_start=forest.level_start[:0],
+        left=left.astype(np.int32), right=right.astype(np.int32), root=np.array(roots, np.int32),
+        level_start=forest.level_start[:0],
     )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...jit import kernel
-from ...types import CLASSES, F32, F64, I64
+from ...types import CLASSES, F32, I64
 from .lanes import EXITS, MOST_BINS, TOP, TREES
 
 if TYPE_CHECKING:
@@ -32,16 +32,17 @@ MOST_SPLITS = 2**15 - 2
 MOST_LEVELS = 12
 """Of a symmetric tree, whose leaves lie side by side for 64 trees."""
 
-FLAT, DEEP, SYMMETRIC = 0, 1, 2
-"""Kinds of trees: answered by their top levels alone; walked on from there; the same question for all on a level."""
+FLAT, DEEP, SYMMETRIC, SMALL, MEDIUM = range(5)
+"""Kinds of trees: answered by their top levels alone; walked on from there; the same question for all on a level; of few
+leaves, at most 32 or 64."""
+
+_LEAVES = {SMALL: 32, MEDIUM: 64}
+_CHEAP = 20
+"""So many splits are asked sooner one by one than the top levels all at once."""
 
 _COARSE = 16
 NEVER = 255
 """The number of a split that sends nobody right."""
-
-_NUMBER, _LEFT, _RIGHT, _OUT = 8, 16, 24, 32
-"""Where the bytes of a program's step begin, behind its column."""
-
 
 class Rounded(NamedTuple):
     """Leaves as multiples of a power of two: their sums are exact, in int64 and float64 alike, in any order."""
@@ -100,8 +101,8 @@ class Bins:
     def numbered(self, forest: Forest) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(S,) column and number of every split of a forest that asks only about what is here."""
         features = self.features
-        pairs = _pairs(forest.feature, forest.threshold)
-        number = np.searchsorted(self.asked, pairs) - np.searchsorted(self.asked >> np.uint64(32), forest.feature.astype(np.uint64))
+        first = np.searchsorted(self.asked >> np.uint64(32), forest.feature.astype(np.uint64))
+        number = np.searchsorted(self.asked, _pairs(forest.feature, forest.threshold)) - first
         column = np.searchsorted(features, forest.feature) + MOST_FEATURES * forest.nan_right
         return column.astype(np.uint8), number.astype(np.uint8)
 
@@ -122,15 +123,15 @@ def _apart(pairs: NDArray[np.uint64]) -> tuple[I64, F32]:
 class Section(NamedTuple):
     """Trees of one forest and one kind, in groups of 64; a group speaks for one class, or all its trees for all three.
 
-    columns, numbers: (groups, EXITS or levels, 64) bytes: of the splits of the top levels (NEVER where there is none), or of
-    the levels of symmetric trees. leaves: (64 · groups, width, stride) int32 by way out, by a program's leaf, or by the
-    levels' bits. counts: (groups,) trees. classes: (groups,), -1 for all three. steps: (groups,) levels below the top, or of
-    symmetric trees.
+    columns, numbers: (groups, n, 64) bytes, n EXITS, levels or splits: of the splits of the top levels (NEVER where there is
+    none), of the levels of symmetric trees, of all splits. kept: (groups, splits, 64) words of 32 or 64 bits, of small trees:
+    the leaves that stay where a split says right. leaves: (64 · groups, stride, width) int32 by way out, levels' bits, or leaf
+    from the left; width 1, or 4 of which the last is 0. counts: (groups,) trees. classes: (groups,), -1 for all three. steps:
+    (groups,) levels below the top, levels of symmetric trees, splits of small ones.
 
     Of deep trees: exits (64 · groups, EXITS) nodes behind each way out, counted from the tree's first; nodes: column, number
     and left child in a word, the right child behind the left, a leaf its own child; values (nodes, width); base
-    (64 · groups,) a tree's first node. program: the steps of `lanes.split_of_rows` for each tree from program_start on,
-    column, number, left, right, out; none for a tree that is walked. Places below EXITS are leaves.
+    (64 · groups,) a tree's first node.
     """
 
     forest: int
@@ -138,6 +139,7 @@ class Section(NamedTuple):
     bins: int
     columns: NDArray[np.uint8]
     numbers: NDArray[np.uint8]
+    kept: NDArray[np.unsignedinteger[Any]]
     leaves: NDArray[np.int32]
     counts: I64
     classes: I64
@@ -146,8 +148,6 @@ class Section(NamedTuple):
     nodes: NDArray[np.uint32]
     values: NDArray[np.int32]
     base: I64
-    program_start: I64
-    program: I64
 
 
 class Plan(NamedTuple):
@@ -172,10 +172,15 @@ def plan(forests: Sequence[Forest]) -> Plan:
     sections = [
         section
         for place, (units, shape, runs) in found.items() for trees, home in runs
-        for section in _sections(forests[place], place, trees, home, tables[home], shape, units.units)
+        for section in _sections(forests[place], place, trees, home, tables[home], shape, _padded(units.units))
     ]
     quanta = {place: units.quantum for place, (units, _, _) in found.items()}
     return Plan(tables, sections, quanta, [place for place in range(len(forests)) if place not in found])
+
+
+def _padded(units: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Three values as four, which one register takes."""
+    return np.pad(units, [(0, 0), (0, 1)]) if units.shape[1] == K else units
 
 
 def _runs(forest: Forest, owner: I64, trees: I64) -> list[tuple[I64, NDArray[np.uint64]]] | None:
@@ -243,95 +248,108 @@ def _survey(
 def _sections(
     forest: Forest, place: int, trees: I64, home: int, bins: Bins, shape: Shape, units: NDArray[np.int32]
 ) -> Iterator[Section]:
-    column, number = bins.numbered(forest)
+    tables = _Tables(forest, place, home, *bins.numbered(forest), shape, units)
     if forest.symmetric:
-        yield _symmetric(forest, place, trees, home, column, number, shape.depth, units)
+        yield tables.symmetric(trees)
         return
-    for kind, chosen in ((FLAT, shape.depth[trees] <= TOP), (DEEP, shape.depth[trees] > TOP)):
-        if chosen.any():
-            yield _plain(forest, place, trees[chosen], home, kind, column, number, shape, units)
+    size, flat = shape.size[trees], shape.depth[trees] <= TOP
+    kind = np.select(
+        [size <= _CHEAP, flat, size < _LEAVES[SMALL], size < _LEAVES[MEDIUM]], [SMALL, FLAT, SMALL, MEDIUM], DEEP
+    )
+    for one, make in ((FLAT, tables.flat), (DEEP, tables.deep), (SMALL, tables.small), (MEDIUM, tables.small)):
+        if (kind == one).any():
+            yield make(trees[kind == one], one)
+
+
+class _Tables(NamedTuple):
+    """What the tables of a forest are filled from."""
+
+    forest: Forest
+    place: int
+    home: int
+    column: NDArray[np.uint8]
+    number: NDArray[np.uint8]
+    shape: Shape
+    units: NDArray[np.int32]
+    """(L, width)"""
+
+    def _section(self, kind: int, trees: I64, steps: I64, depth: int) -> tuple[Section, I64]:
+        """Without splits yet, and the tree of each lane. depth: of its tables; 0: as many as the steps."""
+        lanes, counts, classes, steps = _grouped(trees, self.forest.tree_class.astype(np.int64), steps)
+        shape = classes.size, depth or max(1, int(steps.max())), TREES
+        width = self.units.shape[1]
+        return Section(
+            self.place, kind, self.home, np.zeros(shape, np.uint8), np.full(shape, NEVER, np.uint8), np.zeros(0, np.uint32),
+            np.zeros((lanes.size, 1, width), np.int32), counts, classes, steps, np.zeros(0, np.uint16), np.zeros(0, np.uint32),
+            np.zeros((0, width), np.int32), np.zeros(0, np.int64),
+        ), lanes
+
+    def _splits(self) -> tuple[Any, ...]:
+        return self.forest.left, self.forest.right, self.column, self.number
+
+    def symmetric(self, trees: I64) -> Section:
+        depth = self.shape.depth
+        section, lanes = self._section(SYMMETRIC, trees, depth, 0)
+        stride = max(EXITS, 1 << section.columns.shape[1])
+        section = section._replace(leaves=np.zeros((lanes.size, stride, self.units.shape[1]), np.int32))
+        for at, tree in enumerate(lanes):
+            if tree >= 0:
+                levels = slice(self.forest.level_start[tree], self.forest.level_start[tree + 1])
+                group, lane, leaf = at // TREES, at % TREES, ~self.forest.root[tree]
+                section.columns[group, :depth[tree], lane] = self.column[levels]
+                section.numbers[group, :depth[tree], lane] = self.number[levels]
+                section.leaves[at, :1 << depth[tree]] = self.units[leaf : leaf + (1 << depth[tree])]
+        return section
+
+    def flat(self, trees: I64, kind: int) -> Section:
+        section, lanes, ways = self._top(kind, trees)
+        return section._replace(leaves=np.where((lanes >= 0)[:, None, None], self.units[~ways], 0))
+
+    def deep(self, trees: I64, kind: int) -> Section:
+        section, lanes, ways = self._top(kind, trees)
+        sizes = np.where(lanes >= 0, self.shape.size[lanes], 0)
+        nodes = np.zeros(int((2 * sizes + 1).sum()), np.uint32)
+        values = np.zeros((nodes.size, self.units.shape[1]), np.int32)
+        exits, base = np.zeros((lanes.size, EXITS), np.uint16), np.zeros(lanes.size, np.int64)
+        used = _fill_below(*self._splits(), self.units, lanes, ways, exits, nodes, values, base)
+        return section._replace(exits=exits, nodes=nodes[:used], values=values[:used], base=base)
+
+    def _top(self, kind: int, trees: I64) -> tuple[Section, I64, NDArray[np.int32]]:
+        """And what stands behind each way out."""
+        section, lanes = self._section(kind, trees, np.maximum(self.shape.depth - TOP, 0), EXITS)
+        ways = np.zeros((lanes.size, EXITS), np.int32)
+        _fill_top(*self._splits(), self.forest.root, lanes, section.columns, section.numbers, ways)
+        return section, lanes, ways
+
+    def small(self, trees: I64, kind: int) -> Section:
+        section, lanes = self._section(kind, trees, self.shape.size, 0)
+        kept = np.full(section.columns.shape, -1, np.int64)
+        leaves = np.zeros((lanes.size, _LEAVES[kind], self.units.shape[1]), np.int32)
+        _fill_small(
+            *self._splits(), self.forest.root, self.units, lanes, section.columns, section.numbers, kept, leaves
+        )
+        return section._replace(kept=kept.astype(np.uint32 if kind == SMALL else np.uint64), leaves=leaves)
 
 
 def _grouped(trees: I64, classes: I64, steps: I64) -> tuple[I64, I64, I64, I64]:
-    """Trees in groups of 64 of one class and of like depth, -1 behind a group's last; count, class and steps of each group."""
+    """Trees in groups of 64 of one class and of like steps, -1 behind a group's last; count, class and steps of each group."""
     lanes, group_class, group_steps = [], [], []
     for one in np.unique(classes[trees]):
         own = trees[classes[trees] == one]
         own = own[np.argsort(steps[own], kind="stable")]
         own = np.concatenate([own, np.full(-own.size % TREES, -1)])
         lanes.append(own)
-        depth = np.where(own >= 0, steps[own], 0).reshape(-1, TREES).max(1)
-        group_steps.append(depth)
-        group_class.append(np.full(depth.size, one))
+        most = np.where(own >= 0, steps[own], 0).reshape(-1, TREES).max(1)
+        group_steps.append(most)
+        group_class.append(np.full(most.size, one))
     placed = np.concatenate(lanes)
     return placed, (placed >= 0).reshape(-1, TREES).sum(1), np.concatenate(group_class), np.concatenate(group_steps)
 
 
-_NO_SHORTS, _NO_WORDS, _NO_PLACES = np.zeros(0, np.uint16), np.zeros(0, np.uint32), np.zeros(0, np.int64)
-
-
-def _symmetric(
-    forest: Forest, place: int, trees: I64, home: int, column: NDArray[np.uint8], number: NDArray[np.uint8], depth: I64,
-    units: NDArray[np.int32],
-) -> Section:
-    lanes, counts, classes, steps = _grouped(trees, forest.tree_class.astype(np.int64), depth)
-    levels, stride = int(steps.max()), max(EXITS, 1 << int(steps.max()))
-    columns = np.zeros((classes.size, levels, TREES), np.uint8)
-    numbers = np.full((classes.size, levels, TREES), NEVER, np.uint8)
-    leaves = np.zeros((lanes.size, units.shape[1], stride), np.int32)
-    for at, tree in enumerate(lanes):
-        if tree >= 0:
-            first, group, lane = forest.level_start[tree], at // TREES, at % TREES
-            columns[group, :depth[tree], lane] = column[first : first + depth[tree]]
-            numbers[group, :depth[tree], lane] = number[first : first + depth[tree]]
-            leaf = ~forest.root[tree]
-            leaves[at, :, :1 << depth[tree]] = units[leaf : leaf + (1 << depth[tree])].T
-    return Section(
-        place, SYMMETRIC, home, columns, numbers, leaves, counts, classes, steps, _NO_SHORTS, _NO_WORDS,
-        np.zeros((0, units.shape[1]), np.int32), _NO_PLACES, _NO_PLACES, _NO_PLACES,
-    )
-
-
-def _plain(
-    forest: Forest, place: int, trees: I64, home: int, kind: int, column: NDArray[np.uint8], number: NDArray[np.uint8],
-    shape: Shape, units: NDArray[np.int32],
-) -> Section:
-    lanes, counts, classes, steps = _grouped(trees, forest.tree_class.astype(np.int64), np.maximum(shape.depth - TOP, 0))
-    width = units.shape[1]
-    columns = np.zeros((classes.size, EXITS, TREES), np.uint8)
-    numbers = np.full((classes.size, EXITS, TREES), NEVER, np.uint8)
-    ways = np.zeros((lanes.size, EXITS), np.int32)
-    _fill_top(forest.left, forest.right, forest.root, column, number, lanes, columns, numbers, ways)
-    if kind == FLAT:
-        leaves = np.ascontiguousarray(np.where((lanes >= 0)[:, None, None], units[~ways], 0).transpose(0, 2, 1))
-        return Section(
-            place, kind, home, columns, numbers, leaves, counts, classes, steps, _NO_SHORTS, _NO_WORDS,
-            np.zeros((0, width), np.int32), _NO_PLACES, _NO_PLACES, _NO_PLACES,
-        )
-    sizes = np.where(lanes >= 0, shape.size[lanes], 0)
-    nodes = np.zeros(int((2 * sizes + 1).sum()), np.uint32)
-    values = np.zeros((nodes.size, width), np.int32)
-    exits = np.zeros((lanes.size, EXITS), np.uint16)
-    base = np.zeros(lanes.size, np.int64)
-    used = _fill_below(forest.left, forest.right, column, number, units, lanes, ways, exits, nodes, values, base)
-    small = (lanes >= 0) & (sizes < EXITS)
-    program_start = np.concatenate([[0], np.cumsum(np.where(small, sizes, 0))])
-    program = np.zeros(int(program_start[-1]), np.int64)
-    leaves = np.zeros((lanes.size if small.any() else 0, width, EXITS), np.int32)
-    if small.any():
-        _fill_programs(
-            forest.left, forest.right, forest.root, column, number, units, lanes, program_start, program, leaves
-        )
-    return Section(
-        place, kind, home, columns, numbers, leaves, counts, classes, steps, exits, nodes[:used], values[:used], base,
-        program_start, program,
-    )
-
-
 @kernel
 def _fill_top(
-    left: NDArray[np.int32], right: NDArray[np.int32], root: NDArray[np.int32], column: NDArray[np.uint8],
-    number: NDArray[np.uint8], lanes: I64, columns: NDArray[np.uint8], numbers: NDArray[np.uint8], ways: NDArray[np.int32],
+    left: NDArray[np.int32], right: NDArray[np.int32], column: NDArray[np.uint8], number: NDArray[np.uint8],
+    root: NDArray[np.int32], lanes: I64, columns: NDArray[np.uint8], numbers: NDArray[np.uint8], ways: NDArray[np.int32],
 ) -> None:
     """The splits of the top levels as in a heap, and what stands behind each way out: a split, or leaf ~way."""
     stack = np.empty((2 * TOP, 3), np.int64)
@@ -365,8 +383,7 @@ def _fill_below(
     for at in range(lanes.size):
         base[at] = used
         if lanes[at] < 0:
-            nodes[used] = NEVER << 8                   # a lane without a tree: a leaf of nothing
-            known[used] = -1
+            nodes[used] = NEVER << 8                   # a lane without a tree: a leaf that says nothing
             used += 1
             continue
         for way in range(EXITS):
@@ -390,42 +407,31 @@ def _fill_below(
 
 
 @kernel
-def _fill_programs(
-    left: NDArray[np.int32], right: NDArray[np.int32], root: NDArray[np.int32], column: NDArray[np.uint8],
-    number: NDArray[np.uint8], units: NDArray[np.int32], lanes: I64, program_start: I64, program: I64,
-    leaves: NDArray[np.int32],
+def _fill_small(
+    left: NDArray[np.int32], right: NDArray[np.int32], column: NDArray[np.uint8], number: NDArray[np.uint8],
+    root: NDArray[np.int32], units: NDArray[np.int32], lanes: I64, columns: NDArray[np.uint8], numbers: NDArray[np.uint8],
+    kept: NDArray[np.int64], leaves: NDArray[np.int32],
 ) -> None:
-    """Steps from the leaves up, the larger side first, so that few places hold what is between (Sethi & Ullman 1970)."""
-    below = np.zeros(left.size, np.int64)
-    for s in range(left.size - 1, -1, -1):
-        for child in (left[s], right[s]):
-            if child >= 0:
-                below[s] += below[child]
-        below[s] = min(below[s] + 1, MOST_SPLITS + 1)
-    stack = np.empty((2 * EXITS, 2), np.int64)
+    """Every split, what it leaves standing where it says right, and the leaves from left to right."""
+    stack = np.empty((2 * EXITS, 3), np.int64)         # what is yet to be met, its split above (met from the left), its own place
     for at in range(lanes.size):
-        step, leaf = program_start[at + 1], 0
-        if step == program_start[at]:
+        if lanes[at] < 0:
             continue
-        stack[0, 0], stack[0, 1], high = root[lanes[at]], EXITS, 1
-        while high:                                    # parents before children, written from the end
+        group, lane = at // TREES, at % TREES
+        split, leaf, high = 0, 0, 1
+        stack[0, 0], stack[0, 1], stack[0, 2] = root[lanes[at]], -1, 0
+        while high:
             high -= 1
-            node, out = stack[high]
-            sides = np.empty(2, np.int64)
-            children = (left[node], right[node])
-            larger = 0 if children[1] < 0 or (children[0] >= 0 and below[children[0]] >= below[children[1]]) else 1
-            for turn in range(2):
-                side = larger if turn == 0 else 1 - larger
-                child = children[side]
-                if child < 0:
-                    leaves[at, :, leaf] = units[~child]
-                    sides[side] = leaf
-                    leaf += 1
-                else:
-                    sides[side] = out + turn                # a second split means there is a first
-                    stack[high, 0], stack[high, 1] = child, sides[side]
-                    high += 1
-            step -= 1
-            program[step] = (
-                column[node] | np.int64(number[node]) << _NUMBER | sides[0] << _LEFT | sides[1] << _RIGHT | out << _OUT
-            )
+            node, place, first = stack[high]
+            if place >= 0:                             # all to the left of this split has been met: leaves first to leaf - 1
+                kept[group, place, lane] = ~((np.int64(1) << leaf) - (np.int64(1) << first))
+                node = right[node]
+            if node < 0:
+                leaves[at, leaf] = units[~node]
+                leaf += 1
+                continue
+            columns[group, split, lane], numbers[group, split, lane] = column[node], number[node]
+            stack[high, 0], stack[high, 1], stack[high, 2] = node, split, leaf
+            split += 1
+            stack[high + 1, 0], stack[high + 1, 1], stack[high + 1, 2] = left[node], -1, 0
+            high += 2

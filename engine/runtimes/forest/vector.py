@@ -16,26 +16,35 @@ from ...jit import entry, subkernel
 from ...types import CLASSES, F32
 from .lanes import (
     EXITS,
+    HALF,
     ROWS,
+    TOP,
     TREES,
-    add_by_lookup,
+    add_four,
+    add_of_32,
+    add_of_64,
+    add_trees,
     bytes_at,
     doubles_at,
     level_of_rows,
     level_of_trees,
+    lowest,
     numbers_at,
     places_at,
     rank,
+    score_large_trees,
+    score_rows,
+    score_rows_of_large,
+    score_trees,
     shorts_at,
     singles_at,
-    split_of_rows,
     sum_of_trees,
     top_of_rows,
     top_of_trees,
     words_at,
 )
 from .scalar import softmax
-from .tables import DEEP, FLAT, MOST_FEATURES, SYMMETRIC, Plan, Section
+from .tables import DEEP, MEDIUM, MOST_FEATURES, SMALL, SYMMETRIC, Plan, Section
 
 if TYPE_CHECKING:
     from .layout import Forest
@@ -47,11 +56,14 @@ _BIN_TABLE = 17 * 16 * 4
 """bytes of a feature's table."""
 
 _COLUMNS = 2 * MOST_FEATURES
-_TEMPORARIES = 16
-"""Places of a program beside the leaves: a tree of 64 leaves needs 7."""
-
 _FEW = 24
 """Rows that are quicker answered one after the other, 64 trees at a time."""
+
+_BLOCKS = 4
+"""Of 128 rows, that are answered together."""
+
+_FEW_ONE_BY_ONE = 8
+"""The same, tree after tree."""
 
 _QUICK_NS = 100_000
 """A call that takes less keeps the interpreter's lock: giving it away costs a whole switch interval where somebody waits."""
@@ -67,15 +79,16 @@ _TABLE, _FEATURES, _FEATURE = range(3)
 
 _TABLE_WORDS = 3
 (
-    _FOREST, _KIND, _BINS, _GROUPS, _WIDTH, _STRIDE, _LEVELS, _COUNTS, _COLUMN, _NUMBER, _LEAVES, _CLASSES, _STEPS, _EXITS,
-    _NODES, _VALUES, _BASE, _STARTS, _PROGRAM,
-) = range(19)
+    _FOREST, _KIND, _BINS, _GROUPS, _WIDTH, _STRIDE, _DEPTH, _COLUMN, _NUMBER, _KEPT, _LEAVES, _COUNTS, _CLASSES, _STEPS, _EXITS,
+    _NODES, _VALUES, _BASE,
+) = range(18)
 """Words of a section."""
-_SECTION_WORDS = 19
+_SECTION_WORDS = 18
 
 _TABLES, _SECTIONS, _FORESTS = range(3)
-"""Counts at the beginning of the plan; then where tables, sections, bases, quanta and the places of forests lie."""
-_AT_TABLES, _AT_SECTIONS, _AT_BASE, _AT_QUANTA, _AT_PLACES = range(3, 8)
+"""Words of a plan: how many; then where they lie, and of each forest its base, its quantum, its place among those asked, and
+whether its trees speak for all classes."""
+_AT_TABLES, _AT_SECTIONS, _AT_BASE, _AT_QUANTA, _AT_PLACES, _AT_VECTORS = range(3, 9)
 
 
 @subkernel
@@ -107,6 +120,55 @@ def _answer(plan: Any, sums: Any, forest: int, stride: int, margins: Any, out: A
 
 
 @subkernel
+def _ways_of_trees(section: Any, group: int, bins: int, way: int) -> None:
+    """The ways of a row through 64 trees, (2, 64) bytes, low and high."""
+    kind, steps = section[_KIND], places_at(section[_STEPS])[group]
+    table = group * section[_DEPTH] * TREES
+    columns, numbers = section[_COLUMN] + table, section[_NUMBER] + table
+    if kind == SYMMETRIC:
+        for level in range(steps):
+            at = level * TREES
+            level_of_trees(bins, columns + at, numbers + at, 1 << (level & 7), way + (level >> 3) * TREES)
+    elif kind == SMALL:
+        score_trees(bins, columns, numbers, section[_KEPT] + table * 4, steps, way)
+    elif kind == MEDIUM:
+        score_large_trees(bins, columns, numbers, section[_KEPT] + table * 8, steps, way)
+    else:
+        top_of_trees(bins, columns, numbers, way)
+
+
+@subkernel
+def _ways_of_trees_one_by_one(section: Any, group: int, bins: Any, way: Any) -> None:
+    """The same, where no permutation looks up 64 trees' features."""
+    kind, steps = section[_KIND], places_at(section[_STEPS])[group]
+    table = group * section[_DEPTH] * TREES
+    columns, numbers = bytes_at(section[_COLUMN] + table), bytes_at(section[_NUMBER] + table)
+    if kind == SYMMETRIC:
+        for level in range(steps):
+            to = (level >> 3) * TREES
+            for lane in range(TREES):
+                at = level * TREES + lane
+                way[to + lane] |= np.uint8(bins[np.int64(columns[at])] > numbers[at]) << (level & 7)
+    elif kind in (SMALL, MEDIUM):
+        small, large = words_at(section[_KEPT] + table * 4), places_at(section[_KEPT] + table * 8)
+        for lane in range(TREES):
+            standing = np.int64(-1)
+            for at in range(lane, steps * TREES, TREES):
+                kept = np.int64(small[at]) if kind == SMALL else large[at]
+                standing &= kept if bins[np.int64(columns[at])] > numbers[at] else np.int64(-1)
+            way[lane] = lowest(standing)
+    else:
+        for lane in range(TREES):
+            way[lane] = 1
+        for _ in range(TOP):
+            for lane in range(TREES):
+                at = np.int64(way[lane]) * TREES + lane
+                way[lane] = 2 * np.int64(way[lane]) + np.int64(bins[np.int64(columns[at])] > numbers[at])
+        for lane in range(TREES):
+            way[lane] -= EXITS
+
+
+@subkernel
 def _walk_trees(section: Any, group: int, bins: Any, way: Any, node: Any) -> None:
     """From the ways out of 64 trees' top levels down to their leaves' nodes."""
     exits, nodes = shorts_at(section[_EXITS] + group * TREES * EXITS * 2), words_at(section[_NODES])
@@ -120,48 +182,49 @@ def _walk_trees(section: Any, group: int, bins: Any, way: Any, node: Any) -> Non
 
 
 @subkernel
-def _add_trees(section: Any, group: int, bins: int, way: int, node: Any, sums: Any) -> None:
-    """Add what 64 trees say of a row to its sums (3,). way: (2, 64) bytes of the ways they go."""
-    kind, width, stride = section[_KIND], section[_WIDTH], section[_STRIDE]
-    which = places_at(section[_CLASSES])[group]
-    cleared = places_at(way)
+def _add_group(section: Any, group: int, bins: int, way: int, node: Any, sums: int, wide: Any) -> None:
+    """Add what 64 trees say of a row to its sums (4,).
+
+    wide: None where there is no AVX-512, so that no such instruction is compiled.
+    """
+    words, low, high = places_at(way), bytes_at(way), bytes_at(way + TREES)
     for k in range(2 * TREES // 8):
-        cleared[k] = 0
-    table = group * section[_LEVELS] * TREES
-    if kind == SYMMETRIC:
-        for level in range(places_at(section[_STEPS])[group]):
-            at = table + level * TREES
-            level_of_trees(
-                bins, section[_COLUMN] + at, section[_NUMBER] + at, 1 << (level & 7), way + (level >> 3) * TREES
-            )
+        words[k] = 0
+    if wide is None:
+        _ways_of_trees_one_by_one(section, group, bytes_at(bins), low)
     else:
-        top_of_trees(bins, section[_COLUMN] + table, section[_NUMBER] + table, way)
-    if kind != DEEP:
-        leaves = section[_LEAVES] + group * TREES * width * stride * 4
+        _ways_of_trees(section, group, bins, way)
+    which, stride = places_at(section[_CLASSES])[group], section[_STRIDE]
+    total = np.int64(0)
+    if section[_KIND] == DEEP:
+        values = numbers_at(section[_VALUES])
+        _walk_trees(section, group, bytes_at(bins), low, node)
         if which >= 0:
-            sums[which] += sum_of_trees(way, way + TREES, leaves, stride)
+            for lane in range(TREES):
+                total += values[node[lane]]
         else:
-            for c in range(K):
-                sums[c] += sum_of_trees(way, way + TREES, leaves + c * stride * 4, K * stride)
-        return
-    values = numbers_at(section[_VALUES])
-    _walk_trees(section, group, bytes_at(bins), bytes_at(way), node)
-    if which >= 0:
-        total = np.int64(0)
-        for lane in range(TREES):
-            total += values[node[lane]]
-        sums[which] += total
+            for lane in range(TREES):
+                add_four(section[_VALUES] + node[lane] * 16, sums)
     else:
-        for lane in range(TREES):
-            for c in range(K):
-                sums[c] += values[node[lane] * K + c]
+        leaves_at = section[_LEAVES] + group * TREES * section[_WIDTH] * stride * 4
+        if which < 0:
+            add_trees(way, way + TREES, leaves_at, stride, sums)
+        elif wide is not None:
+            total = sum_of_trees(way, way + TREES, leaves_at, stride)
+        else:
+            leaves = numbers_at(leaves_at)
+            for lane in range(TREES):
+                total += leaves[lane * stride + (np.int64(low[lane]) | np.int64(high[lane]) << 8)]
+    if which >= 0:
+        places_at(sums)[which] += total
 
 
 @subkernel
-def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int) -> None:
+def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, wide: Any) -> None:
     known = plan[_FORESTS]
-    bins, space, all_sums = np.empty(n * _COLUMNS, np.uint8), np.empty(18 * TREES + K, np.int64), np.zeros(n * known * K, np.int64)
-    way, node, margins = space.ctypes.data, places_at(space.ctypes.data + 2 * TREES), doubles_at(space.ctypes.data + 17 * 8 * TREES)
+    bins, sums = np.empty(n * _COLUMNS, np.uint8), np.zeros(n * known * 4, np.int64)
+    space = np.empty((2 + 8) * TREES + 8 * K, np.uint8)
+    way, node, margins = space.ctypes.data, places_at(space.ctypes.data + 2 * TREES), doubles_at(space.ctypes.data + 10 * TREES)
     for t in range(plan[_TABLES]):
         table = places_at(plan[_AT_TABLES] + t * _TABLE_WORDS * 8)
         for i in range(n):
@@ -172,11 +235,11 @@ def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int) 
             if section[_BINS] == t:
                 for group in range(section[_GROUPS]):
                     for i in range(n):
-                        sums = places_at(all_sums.ctypes.data + (i * known + section[_FOREST]) * K * 8)
-                        _add_trees(section, group, bins.ctypes.data + i * _COLUMNS, way, node, sums)
+                        to = sums.ctypes.data + (i * known + section[_FOREST]) * 32
+                        _add_group(section, group, bins.ctypes.data + i * _COLUMNS, way, node, to, wide)
     for i in range(n):
         for e in range(known):
-            _answer(plan, places_at(all_sums.ctypes.data + (i * known + e) * K * 8), e, 1, margins,
+            _answer(plan, places_at(sums.ctypes.data + (i * known + e) * 32), e, 1, margins,
                     singles_at(out + (i * forests + places_at(plan[_AT_PLACES])[e]) * K * 4))
 
 
@@ -184,34 +247,26 @@ def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int) 
 
 
 @subkernel
-def _way_of_rows(section: Any, tree: int, bins: int, places: int, way: int) -> bool:
-    """The ways of 128 rows through a tree, (2, 128) bytes; whether its leaves are counted by them, or it must be walked on."""
-    group, lane = tree // TREES, tree % TREES
-    table = group * section[_LEVELS] * TREES + lane
-    if section[_KIND] == SYMMETRIC:
+def _ways_of_rows(section: Any, tree: int, bins: int, way: int) -> None:
+    """The ways of 128 rows through a tree, (2, 128) bytes, low and high."""
+    kind, group, lane = section[_KIND], tree // TREES, tree % TREES
+    table, steps = group * section[_DEPTH] * TREES + lane, places_at(section[_STEPS])[group]
+    columns, numbers = section[_COLUMN] + table, section[_NUMBER] + table
+    if kind == SYMMETRIC:
         cleared = places_at(way)
         for k in range(2 * ROWS // 8):
             cleared[k] = 0
-        columns, numbers = bytes_at(section[_COLUMN] + table), bytes_at(section[_NUMBER] + table)
-        for level in range(places_at(section[_STEPS])[group]):
-            at = level * TREES
-            level_of_rows(
-                bins + np.int64(columns[at]) * ROWS, np.int64(numbers[at]), 1 << (level & 7), way + (level >> 3) * ROWS
-            )
-        return True
-    starts = places_at(section[_STARTS])
-    if section[_KIND] == FLAT or starts[tree] == starts[tree + 1]:
-        top_of_rows(bins, section[_COLUMN] + table, section[_NUMBER] + table, way)
-        return section[_KIND] == FLAT
-    program = places_at(section[_PROGRAM])
-    last = starts[tree + 1] - 1
-    for k in range(starts[tree], last + 1):
-        step = program[k]
-        split_of_rows(
-            bins + (step & 255) * ROWS, (step >> 8) & 255, places + ((step >> 16) & 255) * ROWS,
-            places + ((step >> 24) & 255) * ROWS, way if k == last else places + ((step >> 32) & 255) * ROWS,
-        )
-    return True
+        for level in range(steps):
+            column, number = np.int64(bytes_at(columns)[level * TREES]), np.int64(bytes_at(numbers)[level * TREES])
+            level_of_rows(bins + column * ROWS, number, 1 << (level & 7), way + (level >> 3) * ROWS)
+    elif kind == SMALL:
+        for half in range(0, ROWS, HALF):
+            score_rows(bins + half, columns, numbers, section[_KEPT] + table * 4, steps, way + half)
+    elif kind == MEDIUM:
+        for half in range(0, ROWS, HALF):
+            score_rows_of_large(bins + half, columns, numbers, section[_KEPT] + table * 8, steps, way + half)
+    else:
+        top_of_rows(bins, columns, numbers, way)
 
 
 @subkernel
@@ -226,76 +281,88 @@ def _walk_rows(section: Any, tree: int, rows: int, bins: Any, way: Any, node: An
 
 
 @subkernel
-def _add_rows(section: Any, tree: int, rows: int, bins: int, places: int, way: int, node: Any, sums: int, wide: Any) -> None:
-    """Add what a tree says of 128 rows to their sums (3, 128). wide: None where there is no AVX-512, so that no such instruction is
-    compiled."""
-    width, stride = section[_WIDTH], section[_STRIDE]
-    which = places_at(section[_CLASSES])[tree // TREES]
-    if _way_of_rows(section, tree, bins, places, way):
-        for c in range(width):
-            leaves_at = section[_LEAVES] + (tree * width + c) * stride * 4
-            sums_at = sums + (which if which >= 0 else c) * ROWS * 8
-            if wide is not None and stride == EXITS:
-                add_by_lookup(way, leaves_at, sums_at)
-            else:
-                leaves, total, low, high = numbers_at(leaves_at), places_at(sums_at), bytes_at(way), bytes_at(way + ROWS)
-                if section[_KIND] == SYMMETRIC:
-                    for i in range(rows):
-                        total[i] += leaves[np.int64(low[i]) | np.int64(high[i]) << 8]
-                else:
-                    for i in range(rows):
-                        total[i] += leaves[np.int64(low[i])]
-        return
-    _walk_rows(section, tree, rows, bytes_at(bins), bytes_at(way), node)
-    values = numbers_at(section[_VALUES] + places_at(section[_BASE])[tree] * width * 4)
-    for c in range(width):
-        total = places_at(sums + (which if which >= 0 else c) * ROWS * 8)
+def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, node: Any, sums: int, wide: Any) -> None:
+    """Add what a tree says of 128 rows to their sums: (3, 128), or (128, 4) of trees that speak for all classes."""
+    _ways_of_rows(section, tree, bins, way)
+    which, stride = places_at(section[_CLASSES])[tree // TREES], section[_STRIDE]
+    leaves_at, low, high = section[_LEAVES] + tree * section[_WIDTH] * stride * 4, bytes_at(way), bytes_at(way + ROWS)
+    total, leaves = places_at(sums + which * ROWS * 8), numbers_at(leaves_at)
+    if section[_KIND] == DEEP:
+        _walk_rows(section, tree, rows, bytes_at(bins), low, node)
+        values_at = section[_VALUES] + places_at(section[_BASE])[tree] * section[_WIDTH] * 4
+        values = numbers_at(values_at)
+        if which >= 0:
+            for i in range(rows):
+                total[i] += values[node[i]]
+        else:
+            for i in range(rows):
+                add_four(values_at + node[i] * 16, sums + i * 32)
+    elif which < 0:
+        if section[_KIND] == SYMMETRIC:
+            for i in range(rows):
+                add_four(leaves_at + (np.int64(low[i]) | np.int64(high[i]) << 8) * 16, sums + i * 32)
+        else:
+            for i in range(rows):
+                add_four(leaves_at + np.int64(low[i]) * 16, sums + i * 32)
+    elif wide is not None and stride == HALF // 2:
+        add_of_32(way, leaves_at, sums + which * ROWS * 8)
+    elif wide is not None and stride == HALF:
+        add_of_64(way, leaves_at, sums + which * ROWS * 8)
+    elif section[_KIND] == SYMMETRIC:
         for i in range(rows):
-            total[i] += values[node[i] * width + c]
+            total[i] += leaves[np.int64(low[i]) | np.int64(high[i]) << 8]
+    else:
+        for i in range(rows):
+            total[i] += leaves[np.int64(low[i])]
 
 
 @subkernel
 def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, wide: Any) -> None:
-    known = plan[_FORESTS]
-    bins, all_sums = np.empty(_COLUMNS * ROWS, np.uint8), np.empty(known * K * ROWS, np.int64)
-    space = np.empty((EXITS + _TEMPORARIES + 2 + 8) * ROWS + 64, np.uint8)
-    places = space.ctypes.data
-    way, at_node = places + (EXITS + _TEMPORARIES) * ROWS, places + (EXITS + _TEMPORARIES + 2) * ROWS
-    node, margins = places_at(at_node), doubles_at(at_node + 8 * ROWS)
-    for place in range(EXITS):                         # of programs: leaf k is a vector of k
-        space[place * ROWS : (place + 1) * ROWS] = place
-    for first in range(0, n, ROWS):
-        count = min(ROWS, n - first)
-        all_sums[:] = 0
+    """64 trees' tables are read once for several blocks of 128 rows: together they are larger than a near cache."""
+    known, most = plan[_FORESTS], min(_BLOCKS, (n + ROWS - 1) // ROWS)
+    bins, sums = np.empty(most * _COLUMNS * ROWS, np.uint8), np.empty(most * known * 4 * ROWS, np.int64)
+    space = np.empty((2 + 8) * ROWS + 8 * K, np.uint8)
+    way, node, margins = space.ctypes.data, places_at(space.ctypes.data + 2 * ROWS), doubles_at(space.ctypes.data + 10 * ROWS)
+    for first in range(0, n, most * ROWS):
+        count = min(most * ROWS, n - first)
+        sums[:] = 0
         for t in range(plan[_TABLES]):
             table = places_at(plan[_AT_TABLES] + t * _TABLE_WORDS * 8)
             for i in range(count):
-                low = bins.ctypes.data + i
+                low = bins.ctypes.data + i // ROWS * _COLUMNS * ROWS + i % ROWS
                 _bins_of_row(table, singles_at(rows + (first + i) * width * 4), low, low + MOST_FEATURES * ROWS, ROWS)
             for s in range(plan[_SECTIONS]):
                 section = places_at(plan[_AT_SECTIONS] + s * _SECTION_WORDS * 8)
                 if section[_BINS] == t:
-                    sums = all_sums.ctypes.data + section[_FOREST] * K * ROWS * 8
                     for group in range(section[_GROUPS]):
-                        for tree in range(group * TREES, group * TREES + places_at(section[_COUNTS])[group]):
-                            _add_rows(section, tree, count, bins.ctypes.data, places, way, node, sums, wide)
-        for i in range(count):
-            for e in range(known):
-                _answer(plan, places_at(all_sums.ctypes.data + (e * K * ROWS + i) * 8), e, ROWS, margins,
+                        for start in range(0, count, ROWS):
+                            block = start // ROWS
+                            to = sums.ctypes.data + (block * known + section[_FOREST]) * ROWS * 32
+                            for tree in range(group * TREES, group * TREES + places_at(section[_COUNTS])[group]):
+                                _add_tree(section, tree, min(ROWS, count - start), bins.ctypes.data + block * _COLUMNS * ROWS,
+                                          way, node, to, wide)
+        for e in range(known):
+            apart, next_row = (1, 4) if places_at(plan[_AT_VECTORS])[e] else (ROWS, 1)
+            for i in range(count):
+                said = ((i // ROWS * known + e) * 4 * ROWS + i % ROWS * next_row) * 8
+                _answer(plan, places_at(sums.ctypes.data + said), e, apart, margins,
                         singles_at(out + ((first + i) * forests + places_at(plan[_AT_PLACES])[e]) * K * 4))
 
 
 def _answer_wide(rows: int, n: int, width: int, plan: int, out: int, forests: int) -> int:
     """With AVX-512 VBMI."""
     if n <= _FEW:
-        _few_rows(rows, n, width, places_at(plan), out, forests)
+        _few_rows(rows, n, width, places_at(plan), out, forests, 1)
     else:
         _many_rows(rows, n, width, places_at(plan), out, forests, 1)
     return 0
 
 
 def _answer_narrow(rows: int, n: int, width: int, plan: int, out: int, forests: int) -> int:
-    _many_rows(rows, n, width, places_at(plan), out, forests, None)
+    if n <= _FEW_ONE_BY_ONE:
+        _few_rows(rows, n, width, places_at(plan), out, forests, None)
+    else:
+        _many_rows(rows, n, width, places_at(plan), out, forests, None)
     return 0
 
 
@@ -313,6 +380,7 @@ class Vectors:
         self._plan = self._at(np.array([
             len(tables), len(sections), len(known), self._at(np.array(tables, np.int64)), self._at(np.array(sections, np.int64)),
             self._at(base), self._at(quanta), self._at(np.array(known, np.int64)),
+            self._at(np.array([forests[place].value.shape[1] == K for place in known], np.int64)),
         ], np.int64))
         self._forests = len(forests)
         self._quick = _QUICK_NS // max(1, _TREE_NS * sum(int(section.counts.sum()) for section in plan.sections))
@@ -329,13 +397,13 @@ class Vectors:
         return sum(array.nbytes for array in self._held)
 
     def _section(self, section: Section, forest: int) -> list[int]:
-        groups, levels, _ = section.columns.shape
-        stride = section.leaves.shape[2]
+        groups, depth, _ = section.columns.shape
+        _, stride, width = section.leaves.shape
         return [
-            forest, section.kind, section.bins, groups, section.values.shape[1], stride, levels,
+            forest, section.kind, section.bins, groups, width, stride, depth,
             *(self._at(array) for array in (
-                section.counts, section.columns, section.numbers, section.leaves, section.classes, section.steps, section.exits, section.nodes,
-                section.values, section.base, section.program_start, section.program,
+                section.columns, section.numbers, section.kept, section.leaves, section.counts, section.classes, section.steps,
+                section.exits, section.nodes, section.values, section.base,
             )),
         ]
 

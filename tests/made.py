@@ -94,7 +94,7 @@ def speaking_forest(seed: int = 1) -> Forest:
         tree_class=(np.arange(trees) % 3).astype(np.int32),
         value=np.stack([-lean, lean], axis=1).reshape(-1, 1), base=np.zeros(3),
         slope_start=np.zeros(0, np.int32), slope_feature=np.zeros(0, np.int32), slope=np.zeros(0), fallback=np.zeros(0),
-        level_start=np.zeros(0, np.int32),
+        level_start=np.zeros(0, np.int32), cover=np.zeros(0),
     )
 
 

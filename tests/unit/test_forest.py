@@ -140,7 +140,7 @@ def made(seed: int, *, width: int = 1, linear: bool = False, splits: int = 40, t
         slope_start=(np.cumsum([0, *slopes]) if linear else slopes).astype(np.int32),
         slope_feature=rng.integers(0, features, slopes.sum()).astype(np.int32),
         slope=rng.normal(size=slopes.sum()), fallback=rng.normal(size=leaves if linear else 0),
-        level_start=np.zeros(0, np.int32),
+        level_start=np.zeros(0, np.int32), cover=np.zeros(0),
     )
 
 

@@ -330,7 +330,7 @@ def forest(tilt: float) -> Forest:
         root=np.zeros(1, np.int32), tree_class=np.array([-1], np.int32),
         value=np.array([[0.0, -tilt, tilt], [0.0, tilt, -tilt]]), base=np.zeros(3),
         slope_start=nothing(np.int32), slope_feature=nothing(np.int32), slope=nothing(np.float64),
-        fallback=nothing(np.float64), level_start=nothing(np.int32),
+        fallback=nothing(np.float64), level_start=nothing(np.int32), cover=nothing(np.float64),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ from ...types import CLASSES, F32
 from ..base import Runtime
 from .cpu import AVX512, PORTABLE, way
 from .scalar import Scalars
-from .tables import plan, rounded
+from .tables import plan
 from .vector import Vectors
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 class ForestRuntime(Runtime):
     """Answers for all forests of a bundle in one call; made once, never changes, any number of threads may ask.
 
-    A forest whose leaves fit (`tables.rounded`) is summed in whole quanta on every way, so that the ways agree bit for bit;
-    any other is summed in the order of its trees by the portable kernel, on every way. Raises ModelRefused
+    Forests are answered as `Forest.exact` says: their sums are exact, so that all ways agree bit for bit. What can't be rounded
+    so is summed in the order of its trees by the portable kernel, on every way. Raises ModelRefused
     (`forest_features`) where the forests don't read the same number of columns, UsageError (`forest_way`).
     """
 
@@ -37,17 +36,17 @@ class ForestRuntime(Runtime):
                 hint="every expert of a bundle is trained on the same columns",
             )
         self.n_features = widths.pop()
-        everyone = list(forests.values())
+        self._forests = [forest.exact() for forest in forests.values()]
         self._answering: list[Scalars | Vectors] = []
-        left = list(range(len(everyone)))
+        left = list(range(len(self._forests)))
         chosen = way()
         if chosen != PORTABLE:
-            planned = plan(everyone)
+            planned = plan(self._forests)
             left = planned.left
             if planned.sections:
-                self._answering.append(Vectors(planned, everyone, chosen == AVX512))
+                self._answering.append(Vectors(planned, self._forests, chosen == AVX512))
         if left:
-            self._answering.append(Scalars({place: _exact(everyone[place]) for place in left}))
+            self._answering.append(Scalars({place: self._forests[place] for place in left}))
 
     def votes(self, rows: F32) -> F32:
         """(n, F) float32 -> (n, k, 3) float32; ±inf counts as NaN. Raises ModelRefused (`forest_features`)."""
@@ -68,8 +67,3 @@ class ForestRuntime(Runtime):
         """bytes of its tables."""
         return sum(some.nbytes for some in self._answering)
 
-
-def _exact(forest: Forest) -> Forest:
-    """The same forest with leaves of whole quanta, where they can be that."""
-    units = rounded(forest)
-    return forest if units is None else replace(forest, value=units.units * units.quantum)

@@ -10,7 +10,6 @@ are enough and over trees where there aren't, because one walk alone waits for m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -204,8 +203,7 @@ def _pack(forest: Forest, trees: int, slots: int, values: int, slopes: int) -> _
     S splits and T trees take 2·S + T slots: the children of split s at 2·s and 2·s + 1, then the roots. A split that
     two parents share stands in two slots, which lead to the same children.
     """
-    if forest.symmetric:
-        forest = _spread(forest)
+    forest = forest.spread()
     width = forest.value.shape[1]
     kind = _LINEAR if forest.linear else _PLAIN if width == 1 else _VECTOR
     node = np.concatenate([np.stack([forest.left, forest.right], 1).ravel(), forest.root]).astype(np.int64)
@@ -234,26 +232,3 @@ def _pack(forest: Forest, trees: int, slots: int, values: int, slopes: int) -> _
         slope=forest.slope,
     )
 
-
-def _spread(forest: Forest) -> Forest:
-    """The same trees with a split for every way through their levels, level after level."""
-    parts: list[tuple[I64, I64, I64]] = []             # level, left and right child of each split
-    roots = []
-    splits = 0
-    for t, leaf in enumerate(~forest.root.astype(np.int64)):
-        levels = np.arange(forest.level_start[t], forest.level_start[t + 1])
-        roots.append(splits if levels.size else ~leaf)
-        for j, level in enumerate(levels):
-            way = np.arange(1 << j)                    # bit i: what level i said
-            below = splits + way.size
-            left, right = below + way, below + way + way.size
-            if j == levels.size - 1:
-                left, right = ~(leaf + way), ~(leaf + way + way.size)
-            parts.append((np.full(way.size, level), left, right))
-            splits = below
-    level, left, right = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else (np.zeros(0, np.int64),) * 3
-    return replace(
-        forest, feature=forest.feature[level], threshold=forest.threshold[level], nan_right=forest.nan_right[level],
-        left=left.astype(np.int32), right=right.astype(np.int32), root=np.array(roots, np.int32),
-        level_start=forest.level_start[:0],
-    )

@@ -44,30 +44,6 @@ _COARSE = 16
 NEVER = 255
 """The number of a split that sends nobody right."""
 
-class Rounded(NamedTuple):
-    """Leaves as multiples of a power of two: their sums are exact, in int64 and float64 alike, in any order."""
-
-    units: NDArray[np.int32]
-    quantum: float
-
-
-def rounded(forest: Forest) -> Rounded | None:
-    """The forest's leaves in 32 bits, None where that would move its sums by more than a few 1e-8 (or leaves have slopes)."""
-    largest = float(np.abs(forest.value).max(initial=0.0))
-    if forest.linear:
-        return None
-    if largest == 0.0:
-        return Rounded(np.zeros(forest.value.shape, np.int32), 1.0)
-    quantum = 2.0 ** (int(np.frexp(largest)[1]) - 30)
-    if 0.3 * quantum * np.sqrt(forest.root.size) > _FEW:
-        return None
-    return Rounded(np.rint(forest.value / quantum).astype(np.int32), quantum)
-
-
-_FEW = 5e-8
-"""Error of a sum of rounded leaves: 0.3 quanta each (uniform), growing as the square root of their number."""
-
-
 @dataclass(eq=False)
 class Bins:
     """Thresholds that trees ask about together: at most MOST_FEATURES features, MOST_BINS thresholds each."""
@@ -155,31 +131,31 @@ class Plan(NamedTuple):
 
     bins: list[Bins]
     sections: list[Section]
-    quanta: dict[int, float]
-    """By place of a forest."""
+    found: list[int]
+    """Places of the forests that are in them."""
     left: list[int]
 
 
 def plan(forests: Sequence[Forest]) -> Plan:
-    """Lay out what can be."""
+    """Lay out what can be of forests as they are answered (`Forest.exact`)."""
     tables: list[Bins] = []
-    found: dict[int, tuple[Rounded, Shape, list[tuple[I64, int]]]] = {}
+    found: dict[int, tuple[Shape, list[tuple[I64, int]]]] = {}
     for place, forest in enumerate(forests):
-        units, shape = rounded(forest), survey(forest)
+        shape = survey(forest) if forest.quantum else None
         runs = shape and _runs(forest, shape.owner, np.arange(forest.root.size))
-        if units and shape and runs:
-            found[place] = units, shape, [(trees, _home(tables, asked)) for trees, asked in runs]
+        if shape and runs:
+            found[place] = shape, [(trees, _home(tables, asked)) for trees, asked in runs]
     sections = [
         section
-        for place, (units, shape, runs) in found.items() for trees, home in runs
-        for section in _sections(forests[place], place, trees, home, tables[home], shape, _padded(units.units))
+        for place, (shape, runs) in found.items() for trees, home in runs
+        for section in _sections(forests[place], place, trees, home, tables[home], shape)
     ]
-    quanta = {place: units.quantum for place, (units, _, _) in found.items()}
-    return Plan(tables, sections, quanta, [place for place in range(len(forests)) if place not in found])
+    return Plan(tables, sections, list(found), [place for place in range(len(forests)) if place not in found])
 
 
-def _padded(units: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Three values as four, which one register takes."""
+def _units(forest: Forest) -> NDArray[np.int32]:
+    """(L, 1) leaves in quanta, or (L, 4): three as four, which one register takes."""
+    units = np.rint(forest.value / forest.quantum).astype(np.int32)
     return np.pad(units, [(0, 0), (0, 1)]) if units.shape[1] == K else units
 
 
@@ -246,9 +222,9 @@ def _survey(
 
 
 def _sections(
-    forest: Forest, place: int, trees: I64, home: int, bins: Bins, shape: Shape, units: NDArray[np.int32]
+    forest: Forest, place: int, trees: I64, home: int, bins: Bins, shape: Shape
 ) -> Iterator[Section]:
-    tables = _Tables(forest, place, home, *bins.numbered(forest), shape, units)
+    tables = _Tables(forest, place, home, *bins.numbered(forest), shape, _units(forest))
     if forest.symmetric:
         yield tables.symmetric(trees)
         return
@@ -284,9 +260,6 @@ class _Tables(NamedTuple):
             np.zeros((0, width), np.int32), np.zeros(0, np.int64),
         ), lanes
 
-    def _splits(self) -> tuple[Any, ...]:
-        return self.forest.left, self.forest.right, self.column, self.number
-
     def symmetric(self, trees: I64) -> Section:
         depth = self.shape.depth
         section, lanes = self._section(SYMMETRIC, trees, depth, 0)
@@ -311,14 +284,19 @@ class _Tables(NamedTuple):
         nodes = np.zeros(int((2 * sizes + 1).sum()), np.uint32)
         values = np.zeros((nodes.size, self.units.shape[1]), np.int32)
         exits, base = np.zeros((lanes.size, EXITS), np.uint16), np.zeros(lanes.size, np.int64)
-        used = _fill_below(*self._splits(), self.units, lanes, ways, exits, nodes, values, base)
+        used = _fill_below(
+            self.forest.left, self.forest.right, self.column, self.number, self.units, lanes, ways, exits, nodes, values, base
+        )
         return section._replace(exits=exits, nodes=nodes[:used], values=values[:used], base=base)
 
     def _top(self, kind: int, trees: I64) -> tuple[Section, I64, NDArray[np.int32]]:
         """And what stands behind each way out."""
         section, lanes = self._section(kind, trees, np.maximum(self.shape.depth - TOP, 0), EXITS)
         ways = np.zeros((lanes.size, EXITS), np.int32)
-        _fill_top(*self._splits(), self.forest.root, lanes, section.columns, section.numbers, ways)
+        _fill_top(
+            self.forest.left, self.forest.right, self.column, self.number, self.forest.root, lanes, section.columns,
+            section.numbers, ways,
+        )
         return section, lanes, ways
 
     def small(self, trees: I64, kind: int) -> Section:
@@ -326,7 +304,8 @@ class _Tables(NamedTuple):
         kept = np.full(section.columns.shape, -1, np.int64)
         leaves = np.zeros((lanes.size, _LEAVES[kind], self.units.shape[1]), np.int32)
         _fill_small(
-            *self._splits(), self.forest.root, self.units, lanes, section.columns, section.numbers, kept, leaves
+            self.forest.left, self.forest.right, self.column, self.number, self.forest.root, self.units, lanes, section.columns,
+            section.numbers, kept, leaves,
         )
         return section._replace(kept=kept.astype(np.uint32 if kind == SMALL else np.uint64), leaves=leaves)
 

@@ -152,10 +152,10 @@ def _ways_of_trees_one_by_one(section: Any, group: int, bins: Any, way: Any) -> 
     elif kind in (SMALL, MEDIUM):
         small, large = words_at(section[_KEPT] + table * 4), places_at(section[_KEPT] + table * 8)
         for lane in range(TREES):
-            standing = np.int64(-1)
+            standing: Any = np.int64(-1)
             for at in range(lane, steps * TREES, TREES):
-                kept = np.int64(small[at]) if kind == SMALL else large[at]
-                standing &= kept if bins[np.int64(columns[at])] > numbers[at] else np.int64(-1)
+                if bins[np.int64(columns[at])] > numbers[at]:
+                    standing &= np.int64(small[at]) if kind == SMALL else np.int64(large[at])
             way[lane] = lowest(standing)
     else:
         for lane in range(TREES):
@@ -372,11 +372,11 @@ class Vectors:
     def __init__(self, plan: Plan, forests: Sequence[Forest], wide: bool) -> None:
         """wide: with AVX-512 VBMI."""
         self._held: list[NDArray[Any]] = []
-        known = sorted(plan.quanta)
+        known = plan.found
         tables = [(self._at(bins.table()), bins.features.size, self._at(bins.features)) for bins in plan.bins]
         sections = [self._section(section, known.index(section.forest)) for section in plan.sections]
         base = np.array([forests[place].base for place in known])
-        quanta = np.array([plan.quanta[place] for place in known])
+        quanta = np.array([forests[place].quantum for place in known])
         self._plan = self._at(np.array([
             len(tables), len(sections), len(known), self._at(np.array(tables, np.int64)), self._at(np.array(sections, np.int64)),
             self._at(base), self._at(quanta), self._at(np.array(known, np.int64)),

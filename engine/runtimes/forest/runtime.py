@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import ModelRefused
-from ...types import CLASSES, F32
+from ...types import CLASSES, F32, F64
 from ..base import Runtime
 from .cpu import AVX512, PORTABLE, way
+from .explain import attributions
 from .scalar import Scalars
 from .tables import plan
 from .vector import Vectors
@@ -50,6 +51,13 @@ class ForestRuntime(Runtime):
 
     def votes(self, rows: F32) -> F32:
         """(n, F) float32 -> (n, k, 3) float32; ±inf counts as NaN. Raises ModelRefused (`forest_features`)."""
+        rows = self._checked(rows)
+        out = np.empty((len(rows), len(self.experts), len(CLASSES)), np.float32)
+        for some in self._answering:
+            some.answer(rows, out)
+        return out
+
+    def _checked(self, rows: F32) -> F32:
         if rows.ndim != 2 or rows.shape[1] != self.n_features:
             raise ModelRefused(
                 "forest_features", f"rows of shape {rows.shape}, the forests read (n, {self.n_features})",
@@ -57,10 +65,13 @@ class ForestRuntime(Runtime):
             )
         if rows.dtype != np.float32 or not (rows.flags.c_contiguous and rows.flags.writeable):
             rows = np.array(rows, np.float32, order="C")
-        out = np.empty((len(rows), len(self.experts), len(CLASSES)), np.float32)
-        for some in self._answering:
-            some.answer(rows, out)
-        return out
+        return rows
+
+    def attributions(self, rows: F32) -> F64:
+        """(n, F) float32 -> (n, k, F + 1, 3) float64: what each feature added to each class's margin, and last what was expected
+        before any was known. Their sum is the margin; softmax of the margins are the votes. Takes its time."""
+        rows = self._checked(rows)
+        return np.stack([attributions(forest, rows) for forest in self._forests], 1)
 
     @property
     def nbytes(self) -> int:

@@ -162,7 +162,7 @@ def _ways_of_trees_one_by_one(section: Any, group: int, bins: Any, way: Any) -> 
             way[lane] = 1
         for _ in range(TOP):
             for lane in range(TREES):
-                at = np.int64(way[lane]) * TREES + lane
+                at = lane + TREES * int(way[lane])
                 way[lane] = 2 * np.int64(way[lane]) + np.int64(bins[np.int64(columns[at])] > numbers[at])
         for lane in range(TREES):
             way[lane] -= EXITS

@@ -205,5 +205,5 @@ def _forest(trees: list[_Tree], n_features: int, columns: list[int]) -> Forest:
         slope_feature=np.concatenate([tree.slope_feature for tree in trees]).astype(np.int32),
         slope=np.concatenate([tree.slope for tree in trees]),
         fallback=np.concatenate([tree.fallback for tree in trees]) if linear else np.zeros(0),
-        level_start=np.zeros(0, np.int32),
+        level_start=np.zeros(0, np.int32), cover=np.zeros(0),
     )

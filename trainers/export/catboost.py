@@ -64,9 +64,13 @@ def as_json(model: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "model.json"
         try:
-            library.CatBoost().load_model(blob=model).save_model(str(said), format="json")
+            loaded = library.CatBoost().load_model(blob=model)
         except library.CatBoostError as error:
             raise damaged("CatBoost", str(error).splitlines()[0]) from None
+        try:
+            loaded.save_model(str(said), format="json")
+        except library.CatBoostError as error:         # text and embedding features
+            raise unsupported(str(error).splitlines()[0].rpartition(": ")[2], _INSTEAD) from None
         return said.read_bytes()
 
 
@@ -121,6 +125,8 @@ class _Values:
 def _symmetric(trees: list[dict[str, Any]], features: _Features, values: _Values, n_features: int, base: F64) -> Forest:
     levels = [tree["splits"] or [] for tree in trees]
     value = [values.of(tree["leaf_values"]) for tree in trees]
+    if any(len(leaves) != 1 << len(tree) for leaves, tree in zip(value, levels, strict=True)):
+        raise ValueError("not a leaf for every way through a tree's levels")
     feature, threshold, nan_right = features.splits([split for tree in levels for split in tree])
     none = np.zeros(0, np.int32)
     return Forest(

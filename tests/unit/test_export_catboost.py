@@ -202,10 +202,12 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     model = grow(*noise(1))
     whole, cbm = saved(model, tmp_path), saved(model, tmp_path, "cbm")
     broken = [b"", b"{", b"{}", b"CBM1", b"tree\nversion=v4", whole[: len(whole) // 2], cbm[: len(cbm) // 2], b'{"a":' * 100_000]
+    split = {"split_type": "FloatFeature", "float_feature_index": 1, "border": 0}
     for wrong in (
         {"scale_and_bias": [1e300, [0, 0, 0]]}, {"scale_and_bias": 1}, {"features_info": {}}, {"oblivious_trees": []},
-        {"oblivious_trees": [{"splits": [{"split_type": "FloatFeature", "float_feature_index": 9, "border": 0}], "leaf_values": [0] * 6}]},
-        {"oblivious_trees": [{"splits": [{"split_type": "FloatFeature", "float_feature_index": 1, "border": 0}], "leaf_values": [0] * 3}]},
+        {"oblivious_trees": [{"splits": [split | {"float_feature_index": 9}], "leaf_values": [0] * 6}]},
+        {"oblivious_trees": [{"splits": [split], "leaf_values": [0] * 3}]},
+        {"oblivious_trees": [{"splits": [split], "leaf_values": [0] * 3}, {"splits": [split], "leaf_values": [0] * 9}]},
     ):
         broken.append(json.dumps(json.loads(whole) | wrong).encode())
     for data in broken:

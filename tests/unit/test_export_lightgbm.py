@@ -90,7 +90,7 @@ def test_two_classes(objective: str, classes: tuple[int, ...]) -> None:
     assert (forest.predict_proba(X)[:, other] == 0).all()
 
 
-@pytest.mark.parametrize("params", [{}, {"boosting": "rf", "bagging_fraction": 0.5, "bagging_freq": 1}, {"linear_tree": True}], ids=str)
+@pytest.mark.parametrize("params", [{}, KINDS["random forest"], {"linear_tree": True}], ids=str)
 def test_a_sigmoid_of_its_own(params: dict[str, Any]) -> None:
     X, y = noise(3, classes=2)
     booster = grow(X, y, objective="binary", num_class=1, sigmoid=1.7, **params)

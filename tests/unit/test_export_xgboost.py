@@ -141,7 +141,7 @@ def early(**more: Any) -> Any:
     return model, X
 
 
-@pytest.mark.parametrize("more", [{}, {"num_parallel_tree": 2, "subsample": 0.8}, {"multi_strategy": "multi_output_tree"}], ids=str)
+@pytest.mark.parametrize("more", [{}, KINDS["random forest"], KINDS["vector leaves"]], ids=str)
 def test_stopped_early_is_what_predict_answers(more: dict[str, Any], tmp_path: Any) -> None:
     model, X = early(**more)
     booster = model.get_booster()
@@ -182,7 +182,8 @@ def test_an_older_file() -> None:
 def categorical() -> bytes:
     X, y = noise(1, missing=0.0)
     X[:, 2] = np.arange(len(X)) % 7
-    data = xgboost.DMatrix(X, y + (X[:, 2] == 3) - (X[:, 2] == 3) * y, feature_types=["q", "q", "c", "q", "q"], enable_categorical=True)
+    y = np.where(X[:, 2] == 3, 1, y)
+    data = xgboost.DMatrix(X, y, feature_types=["q", "q", "c", "q", "q"], enable_categorical=True)
     params = {"objective": "multi:softprob", "num_class": 3, "nthread": 1, "tree_method": "hist"}
     return bytes(xgboost.train(params, data, 3).save_raw("json"))
 

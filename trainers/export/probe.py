@@ -18,7 +18,7 @@ _MISSING = 0.3
 
 
 def probing_rows(forest: Forest, n: int, seed: int = 0) -> F32:
-    """(n, n_features): thresholds and their nearest float32 on both sides, odd numbers, random ones; every other row has holes."""
+    """(n, n_features): thresholds, their nearest float32 on both sides, odd numbers, random ones; every other row has holes."""
     rng = np.random.default_rng(seed)
     rows = np.empty((n, forest.n_features), np.float32)
     for f in range(forest.n_features):

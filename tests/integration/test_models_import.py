@@ -216,6 +216,19 @@ def test_a_library_that_refuses_the_file_publishes_nothing(capsys: pytest.Captur
     assert versions() == []
 
 
+def test_a_model_whose_answers_part_is_not_published(capsys: pytest.CaptureFixture[str]) -> None:
+    """XGBoost adds three thousand large leaves up in float32."""
+    library = pytest.importorskip("xgboost")
+    X, y = noise(5, 300)
+    params = {"objective": "multi:softprob", "num_class": 3, "max_depth": 2, "eta": 0.3, "nthread": 1}
+    library.train(params, library.DMatrix(X, y), 1000).save_model("model.ubj")
+    assert main(["models", "import", "model.ubj", "--features", ",".join(NAMES)]) == EXIT_MODEL
+    said = capsys.readouterr().err
+    assert "[parity]" in said
+    assert "float32" in said
+    assert versions() == []
+
+
 def test_thresholds_from_ticks_and_signals_from_the_bundle(capsys: pytest.CaptureFixture[str]) -> None:
     ticks = made_ticks(30_000)
     write_ticks(ticks, "ticks.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def early(**more: Any) -> Any:
 
 
 @pytest.mark.parametrize("more", [{}, KINDS["random forest"], KINDS["vector leaves"]], ids=str)
-def test_stopped_early_is_what_predict_answers(more: dict[str, Any], tmp_path: Any) -> None:
+def test_stopped_early_is_what_predict_answers(more: dict[str, Any], tmp_path: Path) -> None:
     model, X = early(**more)
     booster = model.get_booster()
     assert differs(export(booster), asked(booster), X) <= PARITY                    # a Booster's predict uses all its trees
@@ -177,6 +178,41 @@ def test_an_older_file() -> None:
     said["learner"]["learner_model_param"]["base_score"] = "5E-1"
     del said["learner"]["gradient_booster"]["model"]["iteration_indptr"]
     assert export_xgboost(json.dumps(said).encode(), 5).to_bytes() == export(booster).to_bytes()
+
+
+def test_an_older_file_of_a_classifier_that_stopped_early(tmp_path: Path) -> None:
+    model, _ = early(**KINDS["random forest"])
+    model.save_model(tmp_path / "model.json")
+    whole = (tmp_path / "model.json").read_bytes()
+    said = json.loads(whole)
+    del said["learner"]["gradient_booster"]["model"]["iteration_indptr"]
+    assert export_xgboost(json.dumps(said).encode(), 5).to_bytes() == export_xgboost(whole, 5).to_bytes()
+
+
+def test_a_vector_leaf_is_where_its_node_says() -> None:
+    """The library writes leaves in the order of their nodes; nothing promises that."""
+    X, y = noise(3)
+    booster = grow(X, y, **KINDS["vector leaves"])
+    said = json.loads(bytes(booster.save_raw("json")))
+    for tree in said["learner"]["gradient_booster"]["model"]["trees"]:
+        weights = np.array(tree["leaf_weights"]).reshape(-1, 3)
+        tree["leaf_weights"] = weights[::-1].ravel().tolist()
+        leaf = np.array(tree["left_children"]) < 0
+        right = np.array(tree["right_children"])
+        tree["right_children"] = np.where(leaf, len(weights) - 1 - right, right).tolist()
+    assert export_xgboost(json.dumps(said).encode(), 5).to_bytes() == export(booster).to_bytes()
+
+
+def test_a_split_that_only_asks_whether_there_is_a_value() -> None:
+    X, y = noise(3)
+    said = json.loads(bytes(grow(X, y, 1).save_raw("json")))
+    for tree in said["learner"]["gradient_booster"]["model"]["trees"]:
+        tree["split_conditions"][0] = -np.inf
+    data = json.dumps(said).encode()
+    booster = xgboost.Booster(model_file=bytearray(data))
+    forest = export_xgboost(data, 5)
+    assert forest.threshold.min() == np.finfo(np.float32).min
+    assert differs(forest, asked(booster), X) <= PARITY
 
 
 def categorical() -> bytes:

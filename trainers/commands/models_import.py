@@ -10,7 +10,6 @@ from engine.config import Config
 from engine.errors import UsageError
 from engine.manifest import KINDS, Moments, Policy
 from engine.terminal import answer_json, note
-from engine.types import CLASSES
 
 from .train import keys
 
@@ -47,6 +46,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
     from engine.files import read_ticks
     from engine.registry import signing
     from engine.registry.store import Registry
+    from engine.types import CLASSES
 
     from ..importing import import_model
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +20,7 @@ from engine.types import CLASSES, F32
 from .export import catboost, xgboost
 from .export.forest import columns_of, reading
 from .export.lightgbm import export_lightgbm, sections
-from .family import end_with_parent
+from .family import alone
 
 
 class ModelFile(NamedTuple):
@@ -32,6 +29,8 @@ class ModelFile(NamedTuple):
     library: str
     """lightgbm, xgboost, catboost."""
     data: bytes
+    readable: bytes
+    """What its exporter reads: a .cbm as JSON, else the data."""
     suffix: str
     """What such a file is called behind the dot."""
     columns: tuple[str, ...]
@@ -42,7 +41,7 @@ class ModelFile(NamedTuple):
 
     def forest(self, classes: Sequence[int]) -> Forest:
         """Over the model's own columns. Raises as the library's exporter does."""
-        return _EXPORTS[self.library](self.data, len(self.columns), classes)
+        return _EXPORTS[self.library](self.readable, len(self.columns), classes)
 
     def answer(self, X: F32, classes: Sequence[int]) -> tuple[NDArray[np.float64], str]:
         """(n, 3) probabilities as the library says them, and its version.
@@ -50,11 +49,10 @@ class ModelFile(NamedTuple):
         Asked in a process of its own, which a file that the library can't take may end. Raises DeviceMissing
         (`library_missing`), ModelRefused (`model_refused`).
         """
-        with ProcessPoolExecutor(1, get_context("spawn"), _alone) as child:
-            try:
-                heard = child.submit(_ask, self.library, self.data, X).result()
-            except BrokenProcessPool:
-                heard = _Heard(refused="its process ended")
+        try:
+            heard = alone(_ask, self.library, self.data, X)
+        except BrokenProcessPool:
+            heard = _Heard(refused="its process ended")
         if heard.missing:
             raise DeviceMissing("library_missing", f"the model is {self.library}'s, which can't be imported: {heard.missing}",
                                 hint=f"pip install 'tocsin[trees]'   (or: pip install {self.library})")
@@ -76,7 +74,8 @@ def read_model(path: Path) -> ModelFile:
         with reading("LightGBM"):
             return _read_lightgbm(data)
     if data.startswith(b"CBM1"):
-        return _read_catboost(data, catboost.as_json(data), "cbm")
+        with reading("CatBoost"):
+            return _read_catboost(data, catboost.as_json(data), "cbm")
     if data.startswith(b"{"):
         with reading("XGBoost or CatBoost"):
             said = xgboost.read(data)
@@ -105,29 +104,28 @@ def _read_lightgbm(data: bytes) -> ModelFile:
     names = header["feature_names"].split()
     if names == [f"Column_{i}" for i in range(len(names))]:
         names = [""] * len(names)
-    return ModelFile("lightgbm", data, "txt", tuple(names), max(2, int(header["num_class"])), ())
+    return ModelFile("lightgbm", data, data, "txt", tuple(names), max(2, int(header["num_class"])), ())
 
 
 def _read_xgboost(data: bytes, learner: dict[str, Any], suffix: str) -> ModelFile:
     shape = learner["learner_model_param"]
     names = learner.get("feature_names") or [""] * int(shape["num_feature"])
-    return ModelFile("xgboost", data, suffix, tuple(names), max(2, int(shape["num_class"])), ())
+    return ModelFile("xgboost", data, data, suffix, tuple(names), max(2, int(shape["num_class"])), ())
 
 
-def _read_catboost(data: bytes, said_json: bytes, suffix: str) -> ModelFile:
-    with reading("CatBoost"):
-        said = json.loads(said_json)
-        numeric = said["features_info"].get("float_features", [])
-        names = [""] * (1 + max((one["flat_feature_index"] for one in numeric), default=-1))
-        for one in numeric:
-            names[one["flat_feature_index"]] = one["feature_id"]
-        if all(name in ("", str(i)) for i, name in enumerate(names)):
-            names = [""] * len(names)
-        classes = max(2, len(said["scale_and_bias"][1]))
-        labels = said["model_info"].get("class_params", {}).get("class_names", [])
-        if len(labels) != classes or not {-1} <= {*labels} <= {-1, 0, 1}:
-            labels = []                            # 0 and 1 may be neutral and buy, or the numbers of any two classes
-        return ModelFile("catboost", data, suffix, tuple(names), classes, tuple(labels))
+def _read_catboost(data: bytes, readable: bytes, suffix: str) -> ModelFile:
+    said = json.loads(readable)
+    numeric = said["features_info"].get("float_features", [])
+    names = [""] * (1 + max((one["flat_feature_index"] for one in numeric), default=-1))
+    for one in numeric:
+        names[one["flat_feature_index"]] = one["feature_id"]
+    if all(name in ("", str(i)) for i, name in enumerate(names)):
+        names = [""] * len(names)
+    classes = max(2, len(said["scale_and_bias"][1]))
+    labels = said["model_info"].get("class_params", {}).get("class_names", [])
+    if len(labels) != classes or not {-1} <= {*labels} <= {-1, 0, 1}:
+        labels = []                            # 0 and 1 may be neutral and buy, or the numbers of any two classes
+    return ModelFile("catboost", data, readable, suffix, tuple(names), classes, tuple(labels))
 
 
 # ---- in the child
@@ -140,11 +138,6 @@ class _Heard(NamedTuple):
     version: str = ""
     missing: str = ""
     refused: str = ""
-
-
-def _alone() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 def _ask(name: str, data: bytes, X: F32) -> _Heard:

@@ -29,7 +29,7 @@ _SHOWN = ("", " 3", " 2 3")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=tuple(_TAKES), help="`tocsin models import --help` says how a model of your own comes in")
+    parser.add_argument("action", choices=tuple(_TAKES), help="a model of your own: tocsin models import --help")
     parser.add_argument("version", nargs="*", help="number or alias (show, verify, export, activate: one; diff: two)")
     parser.add_argument("--to", metavar="DIR", help="export: the folder to write into (default bundle-VERSION)")
     parser.add_argument("--comment", default="", help="why, kept in the log (activate, rollback)")

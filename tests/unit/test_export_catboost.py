@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +149,10 @@ def test_cbm_is_json(tmp_path: Path) -> None:
 
 
 def test_cbm_without_the_library_is_a_coded_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of that name that can't be imported stands before the real one; the child looks there too."""
     data = saved(grow(*noise(1)), tmp_path, "cbm")
-    monkeypatch.setitem(sys.modules, "catboost", None)
+    (tmp_path / "catboost.py").write_text("raise ImportError('not here')")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DeviceMissing) as refused:
         export_catboost(data, 5)
     assert refused.value.code == "library_missing"
@@ -216,6 +217,15 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         assert refused.value.code == "forest_damaged", data[:40]
     with pytest.raises(ModelRefused):
         export_catboost(whole, 2)                                                    # fewer columns than it splits on
+
+
+def test_a_cbm_that_ends_the_library_ends_nobody_else(tmp_path: Path) -> None:
+    """One bit of an offset: version 1.2 of the library crashes on it."""
+    broken = bytearray(saved(grow(*noise(1)), tmp_path, "cbm"))
+    broken[broken.index(bytes([16, 0, 0, 0, 20, 0, 0, 0, 24, 0, 0, 0, 28, 0, 0, 0])) + 16] ^= 0x40
+    with pytest.raises(ModelRefused) as refused:
+        export_catboost(bytes(broken), 5)
+    assert refused.value.code == "forest_damaged"
 
 
 def test_probing_rows_tell_a_border_from_its_neighbours(tmp_path: Path) -> None:

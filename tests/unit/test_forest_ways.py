@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,9 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(params=cpu.possible())
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(cpu.FORCE, request.param)
-    yield str(request.param)
+    return str(request.param)
 
 
 @pytest.mark.parametrize("kind", FORESTS)
@@ -237,7 +237,8 @@ def test_machines_without_avx512_give_the_same_bits(cpu_name: str, features: str
         "import sys, numpy as np; from pathlib import Path\n"
         "from engine.runtimes.forest.layout import Forest; from engine.runtimes.forest.runtime import ForestRuntime\n"
         "folder = Path(sys.argv[1]); runtime = ForestRuntime({'it': Forest.from_bytes((folder / 'it').read_bytes())})\n"
-        "X = np.load(folder / 'X.npy'); np.save(folder / 'few.npy', runtime.votes(X[:5])); np.save(folder / 'p.npy', runtime.votes(X))\n"
+        "X = np.load(folder / 'X.npy')\n"
+        "np.save(folder / 'few.npy', runtime.votes(X[:5])); np.save(folder / 'p.npy', runtime.votes(X))\n"
     )
     environ = os.environ | {"NUMBA_CPU_NAME": cpu_name, "NUMBA_CPU_FEATURES": features, "XDG_CACHE_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environ)

@@ -95,16 +95,21 @@ def kernel(function: F) -> F:
     return dispatcher  # type: ignore[no-any-return]
 
 
-@lru_cache
-def entry(function: Callable[..., int], arguments: int, releasing: bool = False) -> Callable[..., int]:
-    """A kernel of so many int64 as a bare C function. It keeps the interpreter's lock, for calls that take no time, unless
-    it is `releasing` it.
+INTEGER = types.int64
+SINGLES = types.Array(types.float32, 2, "C"), types.Array(types.float32, 3, "C")
+"""float32 matrices, and stacks of them."""
 
-    Nobody looks at the arguments' types first, which costs more than a small kernel does.
+
+@lru_cache
+def entry(function: Callable[..., int], arguments: tuple[Any, ...], releasing: bool = False) -> Callable[..., int]:
+    """A kernel of arguments of these numba types as a bare C function. It keeps the interpreter's lock, for calls that take no
+    time, unless it is `releasing` it.
+
+    Nobody looks for the arguments' types first, which costs more than a small kernel does.
     """
     dispatcher = njit(nogil=releasing, error_model="numpy")(function)
     dispatcher._cache = (_ReleasingCache if releasing else _Cache)(function)
-    return dispatcher.compile((types.int64,) * arguments)  # type: ignore[no-any-return]
+    return dispatcher.compile(arguments)  # type: ignore[no-any-return]
 
 
 def around(function: F) -> F:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..eventtime import EventTime, judge
-from ..jit import as_floats, as_singles, entry, words_at
+from ..jit import INTEGER, as_floats, as_singles, entry, words_at
 from ..types import F32
 from ..wire.ticks import LARGEST
 from .families.calendar import Clocks
@@ -57,5 +57,5 @@ class Single:
             starts.size, *tables[:3], lengths.size, *tables[3:], out,
         ])
         self.places = self._places.ctypes.data
-        self.call = entry(_tick, 8)
+        self.call = entry(_tick, (INTEGER,) * 8)
         """(places, sid, ts, bid, ask, bid size, ask size, seq) -> verdict"""

@@ -23,9 +23,6 @@ TREES = 64
 ROWS = 128
 """Lanes of a step over rows."""
 
-HALF = 64
-"""Of them, where registers are short."""
-
 TOP = 6
 """Levels that are answered without a branch."""
 
@@ -257,8 +254,8 @@ def _scored_trees(bits: int) -> Any:
 def _scored_rows(bits: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def score(typing_context: Any, bins: Any, columns: Any, numbers: Any, kept: Any, count: Any, out: Any) -> Any:
-        """The leaf of 64 rows in a tree of `count` splits: bins (columns, 128) bytes, the tree's lane of what `score` of trees
-        reads -> out (64,) bytes."""
+        """The leaf of 128 rows in a tree of `count` splits: bins (columns, 128) bytes, the tree's lane of what `score` of trees
+        reads -> out (128,) bytes."""
         def generate(builder: Any, values: Sequence[Any]) -> None:
             bins, columns, numbers, kept, count, out = values
 
@@ -266,12 +263,12 @@ def _scored_rows(bits: int) -> Any:
                 at = builder.mul(split, ir.Constant(_I64, TREES))
                 column = builder.zext(_load(builder, builder.add(columns, at), _I8), _I64)
                 number = _load(builder, builder.add(numbers, at), _I8)
-                row = _load(builder, builder.add(bins, builder.mul(column, ir.Constant(_I64, ROWS))), _vector(_I8, HALF))
+                row = _load(builder, builder.add(bins, builder.mul(column, ir.Constant(_I64, ROWS))), _vector(_I8, ROWS))
                 mask = _load(builder, builder.add(kept, builder.mul(at, ir.Constant(_I64, bits // 8))), ir.IntType(bits))
                 everywhere = _spread(builder, mask, 512 // bits)
-                return builder.icmp_unsigned(">", row, _spread(builder, number, HALF)), lambda k: everywhere
+                return builder.icmp_unsigned(">", row, _spread(builder, number, ROWS)), lambda k: everywhere
 
-            _strike(builder, HALF, bits, count, spoken, out)
+            _strike(builder, ROWS, bits, count, spoken, out)
 
         return _nothing(6, generate)
 

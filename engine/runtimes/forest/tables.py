@@ -26,7 +26,7 @@ K = len(CLASSES)
 MOST_FEATURES = 64
 """A byte permutation looks up two columns of each."""
 
-MOST_SPLITS = 2**15 - 2
+MOST_SPLITS = 2**15 - EXITS
 """Of a tree: its nodes are numbered in 16 bits."""
 
 MOST_LEVELS = 12
@@ -105,9 +105,8 @@ class Section(NamedTuple):
     from the left; width 1, or 4 of which the last is 0. counts: (groups,) trees. classes: (groups,), -1 for all three. steps:
     (groups,) levels below the top, levels of symmetric trees, splits of small ones.
 
-    Of deep trees: exits (64 · groups, EXITS) nodes behind each way out, counted from the tree's first; nodes: column, number
-    and left child in a word, the right child behind the left, a leaf its own child; values (nodes, width); base
-    (64 · groups,) a tree's first node.
+    Of deep trees: nodes: column, number and left child in a word, the right child behind the left, a leaf its own child; values
+    (nodes, width); base (64 · groups,) a tree's first node, which stands behind the first way out, and so on.
     """
 
     forest: int
@@ -120,7 +119,6 @@ class Section(NamedTuple):
     counts: I64
     classes: I64
     steps: I64
-    exits: NDArray[np.uint16]
     nodes: NDArray[np.uint32]
     values: NDArray[np.int32]
     base: I64
@@ -256,7 +254,7 @@ class _Tables(NamedTuple):
         width = self.units.shape[1]
         return Section(
             self.place, kind, self.home, np.zeros(shape, np.uint8), np.full(shape, NEVER, np.uint8), np.zeros(0, np.uint32),
-            np.zeros((lanes.size, 1, width), np.int32), counts, classes, steps, np.zeros(0, np.uint16), np.zeros(0, np.uint32),
+            np.zeros((lanes.size, 1, width), np.int32), counts, classes, steps, np.zeros(0, np.uint32),
             np.zeros((0, width), np.int32), np.zeros(0, np.int64),
         ), lanes
 
@@ -281,13 +279,12 @@ class _Tables(NamedTuple):
     def deep(self, trees: I64, kind: int) -> Section:
         section, lanes, ways = self._top(kind, trees)
         sizes = np.where(lanes >= 0, self.shape.size[lanes], 0)
-        nodes = np.zeros(int((2 * sizes + 1).sum()), np.uint32)
+        nodes, base = np.zeros(int((2 * sizes + EXITS).sum()), np.uint32), np.zeros(lanes.size, np.int64)
         values = np.zeros((nodes.size, self.units.shape[1]), np.int32)
-        exits, base = np.zeros((lanes.size, EXITS), np.uint16), np.zeros(lanes.size, np.int64)
         used = _fill_below(
-            self.forest.left, self.forest.right, self.column, self.number, self.units, lanes, ways, exits, nodes, values, base
+            self.forest.left, self.forest.right, self.column, self.number, self.units, lanes, ways, nodes, values, base
         )
-        return section._replace(exits=exits, nodes=nodes[:used], values=values[:used], base=base)
+        return section._replace(nodes=nodes[:used], values=values[:used], base=base)
 
     def _top(self, kind: int, trees: I64) -> tuple[Section, I64, NDArray[np.int32]]:
         """And what stands behind each way out."""
@@ -353,35 +350,30 @@ def _fill_top(
 @kernel
 def _fill_below(
     left: NDArray[np.int32], right: NDArray[np.int32], column: NDArray[np.uint8], number: NDArray[np.uint8],
-    units: NDArray[np.int32], lanes: I64, ways: NDArray[np.int32], exits: NDArray[np.uint16], nodes: NDArray[np.uint32],
-    values: NDArray[np.int32], base: I64,
+    units: NDArray[np.int32], lanes: I64, ways: NDArray[np.int32], nodes: NDArray[np.uint32], values: NDArray[np.int32],
+    base: I64,
 ) -> int:
-    """The nodes below the top, level by level behind each way out; how many there are."""
+    """The nodes below the top, level by level; how many there are."""
     used = 0
     known = np.empty(nodes.size, np.int32)             # which split or leaf each node is
     for at in range(lanes.size):
-        base[at] = used
-        if lanes[at] < 0:
-            nodes[used] = NEVER << 8                   # a lane without a tree: a leaf that says nothing
-            used += 1
+        base[at] = here = used
+        used += EXITS
+        if lanes[at] < 0:                              # leaves that say nothing
+            for way in range(EXITS):
+                nodes[here + way] = NEVER << 8 | way << 16
             continue
-        for way in range(EXITS):
-            if way and ways[at, way] == ways[at, way - 1] and ways[at, way] < 0:
-                exits[at, way] = exits[at, way - 1]    # the same leaf, above the last level
-                continue
-            exits[at, way] = used - base[at]
-            known[used] = ways[at, way]
-            here, used = used, used + 1
-            while here < used:
-                node = known[here]
-                if node >= 0:
-                    nodes[here] = column[node] | number[node] << 8 | (used - base[at]) << 16
-                    known[used], known[used + 1] = left[node], right[node]
-                    used += 2
-                else:
-                    nodes[here] = NEVER << 8 | (here - base[at]) << 16
-                    values[here] = units[~node]
-                here += 1
+        known[here:used] = ways[at]
+        while here < used:
+            node = known[here]
+            if node >= 0:
+                nodes[here] = column[node] | number[node] << 8 | (used - base[at]) << 16
+                known[used], known[used + 1] = left[node], right[node]
+                used += 2
+            else:
+                nodes[here] = NEVER << 8 | (here - base[at]) << 16
+                values[here] = units[~node]
+            here += 1
     return used
 
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...jit import entry, subkernel
+from ...jit import INTEGER, SINGLES, entry, subkernel
 from ...types import CLASSES, F32
 from .lanes import (
     EXITS,
-    HALF,
     ROWS,
     TOP,
     TREES,
@@ -36,7 +35,6 @@ from .lanes import (
     score_rows,
     score_rows_of_large,
     score_trees,
-    shorts_at,
     singles_at,
     sum_of_trees,
     top_of_rows,
@@ -79,11 +77,11 @@ _TABLE, _FEATURES, _FEATURE = range(3)
 
 _TABLE_WORDS = 3
 (
-    _FOREST, _KIND, _BINS, _GROUPS, _WIDTH, _STRIDE, _DEPTH, _COLUMN, _NUMBER, _KEPT, _LEAVES, _COUNTS, _CLASSES, _STEPS, _EXITS,
-    _NODES, _VALUES, _BASE,
-) = range(18)
+    _FOREST, _KIND, _BINS, _GROUPS, _WIDTH, _STRIDE, _DEPTH, _COLUMN, _NUMBER, _KEPT, _LEAVES, _COUNTS, _CLASSES, _STEPS, _NODES,
+    _VALUES, _BASE,
+) = range(17)
 """Words of a section."""
-_SECTION_WORDS = 18
+_SECTION_WORDS = 17
 
 _TABLES, _SECTIONS, _FORESTS = range(3)
 """Words of a plan: how many; then where they lie, and of each forest its base, its quantum, its place among those asked, and
@@ -171,10 +169,9 @@ def _ways_of_trees_one_by_one(section: Any, group: int, bins: Any, way: Any) -> 
 @subkernel
 def _walk_trees(section: Any, group: int, bins: Any, way: Any, node: Any) -> None:
     """From the ways out of 64 trees' top levels down to their leaves' nodes."""
-    exits, nodes = shorts_at(section[_EXITS] + group * TREES * EXITS * 2), words_at(section[_NODES])
-    base = places_at(section[_BASE] + group * TREES * 8)
+    nodes, base = words_at(section[_NODES]), places_at(section[_BASE] + group * TREES * 8)
     for lane in range(TREES):
-        node[lane] = base[lane] + np.int64(exits[lane * EXITS + np.int64(way[lane])])
+        node[lane] = base[lane] + np.int64(way[lane])
     for _ in range(places_at(section[_STEPS])[group]):
         for lane in range(TREES):
             word = np.int64(nodes[node[lane]])
@@ -260,20 +257,19 @@ def _ways_of_rows(section: Any, tree: int, bins: int, way: int) -> None:
             column, number = np.int64(bytes_at(columns)[level * TREES]), np.int64(bytes_at(numbers)[level * TREES])
             level_of_rows(bins + column * ROWS, number, 1 << (level & 7), way + (level >> 3) * ROWS)
     elif kind == SMALL:
-        for half in range(0, ROWS, HALF):
-            score_rows(bins + half, columns, numbers, section[_KEPT] + table * 4, steps, way + half)
+        score_rows(bins, columns, numbers, section[_KEPT] + table * 4, steps, way)
     elif kind == MEDIUM:
-        for half in range(0, ROWS, HALF):
-            score_rows_of_large(bins + half, columns, numbers, section[_KEPT] + table * 8, steps, way + half)
+        score_rows_of_large(bins, columns, numbers, section[_KEPT] + table * 8, steps, way)
     else:
         top_of_rows(bins, columns, numbers, way)
 
 
 @subkernel
 def _walk_rows(section: Any, tree: int, rows: int, bins: Any, way: Any, node: Any) -> None:
-    exits, nodes = shorts_at(section[_EXITS] + tree * EXITS * 2), words_at(section[_NODES] + places_at(section[_BASE])[tree] * 4)
+    """From the ways out of a tree's top levels down to the rows' leaves' nodes."""
+    nodes = words_at(section[_NODES] + places_at(section[_BASE])[tree] * 4)
     for i in range(rows):
-        node[i] = exits[np.int64(way[i])]
+        node[i] = way[i]
     for _ in range(places_at(section[_STEPS])[tree // TREES]):
         for i in range(rows):
             word = np.int64(nodes[node[i]])
@@ -304,9 +300,9 @@ def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, node: Any
         else:
             for i in range(rows):
                 add_four(leaves_at + np.int64(low[i]) * 16, sums + i * 32)
-    elif wide is not None and stride == HALF // 2:
+    elif wide is not None and stride == EXITS // 2:
         add_of_32(way, leaves_at, sums + which * ROWS * 8)
-    elif wide is not None and stride == HALF:
+    elif wide is not None and stride == EXITS:
         add_of_64(way, leaves_at, sums + which * ROWS * 8)
     elif section[_KIND] == SYMMETRIC:
         for i in range(rows):
@@ -349,21 +345,26 @@ def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int,
                         singles_at(out + ((first + i) * forests + places_at(plan[_AT_PLACES])[e]) * K * 4))
 
 
-def _answer_wide(rows: int, n: int, width: int, plan: int, out: int, forests: int) -> int:
+def _answer_wide(rows: F32, plan: int, out: F32) -> int:
     """With AVX-512 VBMI."""
+    n, width = rows.shape
     if n <= _FEW:
-        _few_rows(rows, n, width, places_at(plan), out, forests, 1)
+        _few_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], 1)
     else:
-        _many_rows(rows, n, width, places_at(plan), out, forests, 1)
+        _many_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], 1)
     return 0
 
 
-def _answer_narrow(rows: int, n: int, width: int, plan: int, out: int, forests: int) -> int:
+def _answer_narrow(rows: F32, plan: int, out: F32) -> int:
+    n, width = rows.shape
     if n <= _FEW_ONE_BY_ONE:
-        _few_rows(rows, n, width, places_at(plan), out, forests, None)
+        _few_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], None)
     else:
-        _many_rows(rows, n, width, places_at(plan), out, forests, None)
+        _many_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], None)
     return 0
+
+
+_ARGUMENTS = SINGLES[0], INTEGER, SINGLES[1]
 
 
 class Vectors:
@@ -382,15 +383,14 @@ class Vectors:
             self._at(base), self._at(quanta), self._at(np.array(known, np.int64)),
             self._at(np.array([forests[place].value.shape[1] == K for place in known], np.int64)),
         ], np.int64))
-        self._forests = len(forests)
         self._quick = _QUICK_NS // max(1, _TREE_NS * sum(int(section.counts.sum()) for section in plan.sections))
         function = _answer_wide if wide else _answer_narrow
-        self._holding, self._releasing = entry(function, 6), entry(function, 6, releasing=True)
+        self._holding, self._releasing = entry(function, _ARGUMENTS), entry(function, _ARGUMENTS, releasing=True)
 
     def answer(self, rows: F32, out: F32) -> None:
         """(n, F) C-contiguous float32 -> out (n, forests, 3), at the places of the plan's forests."""
         call = self._holding if len(rows) <= self._quick else self._releasing
-        call(rows.ctypes.data, len(rows), rows.shape[1], self._plan, out.ctypes.data, self._forests)
+        call(rows, self._plan, out)
 
     @property
     def nbytes(self) -> int:
@@ -403,7 +403,7 @@ class Vectors:
             forest, section.kind, section.bins, groups, width, stride, depth,
             *(self._at(array) for array in (
                 section.columns, section.numbers, section.kept, section.leaves, section.counts, section.classes, section.steps,
-                section.exits, section.nodes, section.values, section.base,
+                section.nodes, section.values, section.base,
             )),
         ]
 

@@ -365,6 +365,18 @@ def add_four(typing_context: Any, leaf: Any, sums: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def add_fours(typing_context: Any, leaf: Any, other: Any, sums: Any) -> Any:
+    """sums (4,) int64 += leaf + other, (4,) int32 each, whose sums are int32 too."""
+    def generate(builder: Any, values: Sequence[Any]) -> None:
+        leaf, other, sums = values
+        four, wide = _vector(_I32, 4), _vector(_I64, 4)
+        both = builder.add(_load(builder, leaf, four), _load(builder, other, four))
+        _store(builder, builder.add(_load(builder, sums, wide), builder.sext(both, wide)), sums)
+
+    return _nothing(3, generate)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def lowest(typing_context: Any, word: Any) -> Any:
     """Which is the lowest bit that is set; int64."""
     def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:

@@ -49,6 +49,9 @@ _DTYPES: dict[str, tuple[type, int]] = {
     "fallback": (np.float64, 1), "level_start": (np.int32, 1), "cover": (np.float64, 1),
 }
 
+_BITS = 30
+"""Of a leaf in quanta, beside its sign."""
+
 _FEW = 5e-8
 """Error allowed of a sum of rounded leaves: 0.3 quanta each (uniform), growing as the square root of their number."""
 
@@ -118,7 +121,7 @@ class Forest:
 
     @cached_property
     def quantum(self) -> float:
-        """What every leaf and base is a multiple of, at most 2**30 times; 0 where there is no such number.
+        """What every leaf and base is a multiple of, a leaf less than 2**30 times; 0 where there is no such number.
 
         Sums of such leaves are exact, in int64 and float64 alike, and so the same in any order.
         """
@@ -134,14 +137,14 @@ class Forest:
         unit = self._unit
         if self.linear or 0.3 * unit * np.sqrt(self.root.size) > _FEW:
             return self
-        return replace(self, value=np.rint(self.value / unit) * unit, base=np.rint(self.base / unit) * unit)
+        most = 2.0**_BITS - 1                  # so that two leaves fit into an int32
+        value = np.clip(np.rint(self.value / unit), -most, most) * unit
+        return replace(self, value=value, base=np.rint(self.base / unit) * unit)
 
     @property
     def _unit(self) -> float:
-        """The power of two of which the largest leaf is at most 2**30."""
         largest = float(np.abs(self.value).max(initial=0.0))
-        fraction, exponent = math.frexp(largest)
-        return math.ldexp(1.0, exponent - (fraction == 0.5) - 30) if largest else 1.0
+        return math.ldexp(1.0, math.frexp(largest)[1] - _BITS) if largest else 1.0
 
     def spread(self) -> Forest:
         """The same trees with a split for every way through a symmetric tree's levels, level after level."""

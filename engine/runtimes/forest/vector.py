@@ -20,6 +20,7 @@ from .lanes import (
     TOP,
     TREES,
     add_four,
+    add_fours,
     add_of_32,
     add_of_64,
     add_trees,
@@ -313,12 +314,23 @@ def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, node: Any
 
 
 @subkernel
+def _add_two_trees(section: Any, tree: int, rows: int, bins: int, way: int, sums: int) -> None:
+    """Add what two trees that speak for all classes say of 128 rows, where a byte holds their ways."""
+    _ways_of_rows(section, tree, bins, way)
+    _ways_of_rows(section, tree + 1, bins, way + 2 * ROWS)
+    bytes_each = section[_STRIDE] * 16
+    leaves, one, other = section[_LEAVES] + tree * bytes_each, bytes_at(way), bytes_at(way + 2 * ROWS)
+    for i in range(rows):
+        add_fours(leaves + np.int64(one[i]) * 16, leaves + bytes_each + np.int64(other[i]) * 16, sums + i * 32)
+
+
+@subkernel
 def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, wide: Any) -> None:
     """64 trees' tables are read once for several blocks of 128 rows: together they are larger than a near cache."""
     known, most = plan[_FORESTS], min(_BLOCKS, (n + ROWS - 1) // ROWS)
     bins, sums = np.empty(most * _COLUMNS * ROWS, np.uint8), np.empty(most * known * 4 * ROWS, np.int64)
-    space = np.empty((2 + 8) * ROWS + 8 * K, np.uint8)
-    way, node, margins = space.ctypes.data, places_at(space.ctypes.data + 2 * ROWS), doubles_at(space.ctypes.data + 10 * ROWS)
+    space = np.empty((4 + 8) * ROWS + 8 * K, np.uint8)
+    way, node, margins = space.ctypes.data, places_at(space.ctypes.data + 4 * ROWS), doubles_at(space.ctypes.data + 12 * ROWS)
     for first in range(0, n, most * ROWS):
         count = min(most * ROWS, n - first)
         sums[:] = 0
@@ -334,9 +346,15 @@ def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int,
                         for start in range(0, count, ROWS):
                             block = start // ROWS
                             to = sums.ctypes.data + (block * known + section[_FOREST]) * ROWS * 32
-                            for tree in range(group * TREES, group * TREES + places_at(section[_COUNTS])[group]):
-                                _add_tree(section, tree, min(ROWS, count - start), bins.ctypes.data + block * _COLUMNS * ROWS,
-                                          way, node, to, wide)
+                            here, some = bins.ctypes.data + block * _COLUMNS * ROWS, min(ROWS, count - start)
+                            tree, end = group * TREES, group * TREES + places_at(section[_COUNTS])[group]
+                            if section[_KIND] != DEEP and section[_WIDTH] == 4 and section[_STRIDE] <= 256:
+                                while tree + 1 < end:
+                                    _add_two_trees(section, tree, some, here, way, to)
+                                    tree += 2
+                            while tree < end:
+                                _add_tree(section, tree, some, here, way, node, to, wide)
+                                tree += 1
         for e in range(known):
             apart, next_row = (1, 4) if places_at(plan[_AT_VECTORS])[e] else (ROWS, 1)
             for i in range(count):

@@ -83,6 +83,7 @@ says otherwise. An engine or trainer whose file names other rules than the log's
 |---|---|
 | `TOCSIN_HOME` | the folder of log, registry, keys, lake and demos (default `.tocsin`); the flag is `--home` |
 | `TOCSIN_DATA` | a folder that holds `ticks/`: what the demo replays, and tests of real ticks read |
+| `TOCSIN_FOREST` | how forests are answered: `avx512`, `avx2`, `portable`; unset the best that is here. The same bits each way |
 | `TOCSIN_DEVICE` | what fits run on: `auto` (default), `cpu`, `gpu`, or `cuda:N` |
 
 ## Flags of every verb

@@ -7,8 +7,9 @@ number of times, possibly from several threads. It never changes. A row's bits d
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
 
-from ..types import F32
+from ..types import F32, F64
 
 
 class Runtime(ABC):
@@ -19,3 +20,13 @@ class Runtime(ABC):
     @abstractmethod
     def votes(self, rows: F32) -> F32:
         """(n, F) float32 feature rows -> (n, k, 3) float32, [neutral, buy, sell] per expert, each summing to 1."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A runtime that can say what each feature added."""
+
+    experts: tuple[str, ...]
+
+    def attributions(self, rows: F32) -> F64:
+        """(n, F) float32 -> (n, k, F + 1, 3) float64: by feature and, last, what was expected before any was known."""

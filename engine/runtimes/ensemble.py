@@ -17,7 +17,7 @@ from ..features.detmath import det_exp, det_log
 from ..jit import kernel
 from ..manifest import Expert, Manifest
 from ..types import CLASSES, F32, F64
-from .base import Runtime
+from .base import Explains, Runtime
 
 K = len(CLASSES)
 
@@ -123,6 +123,15 @@ class Ensemble:
         """(n, F) float32 -> {expert: (n, 3)}, as `raw`."""
         raw = self.raw(X)
         return {name: raw[:, e] for e, name in enumerate(self.experts)}
+
+    def attributions(self, X: F32) -> dict[str, F64]:
+        """(n, F) float32 -> {expert: (n, F + 1, 3) float64}, what each feature added to the margins of each class, last what was
+        expected before any feature was known; of the experts whose runtime can say it. An expert's votes are the softmax of
+        the sum over its features, before calibration. For a question now and then: it takes milliseconds."""
+        return {
+            name: parts[:, e] for runtime, _ in self._runtimes if isinstance(runtime, Explains)
+            for parts in [runtime.attributions(X)] for e, name in enumerate(runtime.experts)
+        }
 
     def blend(self, votes: F32) -> tuple[F32, F32]:
         """(n, k, 3) float32 as `raw` gives them -> probabilities (n, 3) and disagreement (n,), both float32.

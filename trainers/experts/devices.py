@@ -46,11 +46,7 @@ def choose_device(
     idx), `cuda:3` (GPU 3). gpus: asked only where a GPU may be used. Raises DeviceMissing (`gpu_missing`) where a
     GPU is demanded and isn't there, ParameterRefused (`device`).
     """
-    wanted = device
-    if device == "auto":
-        wanted = environ.get("TOCSIN_DEVICE", "auto")
-        if wanted == "cpu" and gpu_only:               # an argument outranks the environment
-            wanted = "auto"
+    wanted = _wanted(device, gpu_only, environ)
     kind, _, number = wanted.partition(":")
     known = number.isdecimal() or wanted == kind if kind in ("gpu", "cuda") else wanted in ("auto", "cpu")
     if not known:
@@ -63,11 +59,24 @@ def choose_device(
     gpu = int(number) if number else assigned_gpu(idx, max(there.usable, 1))
     if gpu < there.usable:
         return Device("gpu", gpu)
-    if kind == "auto" and not gpu_only:
-        _say_once(f"training on the CPU: {there.why_none}")
-        return Device("cpu")
     why = f"GPU {gpu} was asked for, {there.usable} can be used" if there.usable else there.why_none
-    raise DeviceMissing("gpu_missing", f"no GPU to train on: {why}", hint=there.hint)
+    return left_for_cpu(device, gpu_only, why, there.hint, environ)
+
+
+def left_for_cpu(
+    device: str, gpu_only: bool, why: str, hint: str, environ: Mapping[str, str] = os.environ
+) -> Device:
+    """The CPU, said once for each reason, where no GPU was demanded. Raises DeviceMissing (`gpu_missing`) where one was."""
+    if gpu_only or _wanted(device, gpu_only, environ) != "auto":
+        raise DeviceMissing("gpu_missing", f"no GPU to train on: {why}", hint=hint)
+    _say_once(f"training on the CPU: {why}")
+    return Device("cpu")
+
+
+def _wanted(device: str, gpu_only: bool, environ: Mapping[str, str]) -> str:
+    """The argument, else the environment; an argument `gpu_only` outranks an environment's cpu."""
+    named = environ.get("TOCSIN_DEVICE", "auto") if device == "auto" else device
+    return "auto" if device == "auto" and named == "cpu" and gpu_only else named
 
 
 @cache

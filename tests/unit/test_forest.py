@@ -15,7 +15,8 @@ import pytest
 from engine.errors import InputRefused, ModelRefused
 from engine.runtimes.forest.layout import FORMAT, Forest
 from engine.runtimes.forest.scalar import ForestRuntime
-from trainers.export.forest import export_forest, parity
+from trainers.export.forest import parity
+from trainers.export.lightgbm import export_lightgbm as export_forest
 
 lightgbm = pytest.importorskip("lightgbm")
 
@@ -357,7 +358,6 @@ def text_of(**params: Any) -> str:
     ("text", "code"),
     [
         (text_of(objective="multiclassova"), "forest_unsupported"),
-        (text_of(boosting="rf", bagging_fraction=0.5, bagging_freq=1), "forest_unsupported"),
         (text_of().replace("decision_type=10", "decision_type=11"), "forest_unsupported"),
         (text_of()[:3000], "forest_damaged"),
         (text_of().replace("leaf_value=", "leaf_valve="), "forest_damaged"),

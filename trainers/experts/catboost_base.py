@@ -75,7 +75,7 @@ class CatBoostBase(Trainable):
         for entry in _OF_THIS_RUN:
             if entry in metadata.keys():                   # noqa: SIM118 - the library's mapping knows no `in`
                 del metadata[entry]
-        model = Model.of(_file(model, "cbm"))
+        model = Model.of(_file(model))
         return model, int(model.booster.tree_count_)
 
     def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
@@ -84,19 +84,19 @@ class CatBoostBase(Trainable):
         ))
 
     def _export(self, fitted: Fitted) -> Forest:
-        return export_catboost(_file(fitted.model.booster, "json"), fitted.n_features, fitted.classes)
+        return export_catboost(fitted.model.raw, fitted.n_features, fitted.classes)
 
     def _write(self, model: Model, description: str) -> bytes:
         copy = Model.of(model.raw).booster                 # the model itself may be answering
         copy.get_metadata()[_ATTRIBUTE] = description
-        return _file(copy, "cbm")
+        return _file(copy)
 
     def _read(self, data: bytes) -> tuple[Model, str]:
         booster = Model.of(data).booster
         metadata = booster.get_metadata()
         description = metadata[_ATTRIBUTE]
         del metadata[_ATTRIBUTE]
-        return Model(booster, _file(booster, "cbm")), description
+        return Model(booster, _file(booster)), description
 
     def _gpus(self) -> Gpus:
         self.library()
@@ -139,9 +139,9 @@ def _pool(library: Any, rows: Rows, names: tuple[str, ...] | None) -> Any:
     return library.Pool(rows.X, rows.y, weight=rows.weight, feature_names=plain_names(names))
 
 
-def _file(model: Any, kind: str) -> bytes:
+def _file(model: Any) -> bytes:
     """The model as the library writes it; it knows only files."""
     with tempfile.TemporaryDirectory(prefix="tocsin-") as folder:
-        path = Path(folder) / f"model.{kind}"
-        model.save_model(str(path), format=kind)
+        path = Path(folder) / "model.cbm"
+        model.save_model(str(path))
         return path.read_bytes()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.runtimes.forest.layout import Forest
 from engine.types import F32
 
-from ..export.forest import export_forest
+from ..export.lightgbm import export_lightgbm
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
 from .devices import Device, Gpus, cpu_budget
 from .rows import (
@@ -118,7 +118,7 @@ class LightGBMExpert(Trainable):
         return np.asarray(fitted.model.booster.predict(X, num_threads=self.threads or cpu_budget()))
 
     def _export(self, fitted: Fitted) -> Forest:
-        return export_forest(fitted.model.text, fitted.n_features, fitted.classes)
+        return export_lightgbm(fitted.model.text, fitted.n_features, fitted.classes)
 
     def _write(self, model: _Model, description: str) -> bytes:
         before, end, after = model.text.rpartition(_END)

@@ -167,6 +167,10 @@ class Trainable(ABC):
     def _gpus(self) -> Gpus:
         """The GPUs the library can use."""
 
+    def where(self) -> Device:
+        """Where a fit would run. Raises ParameterRefused, DeviceMissing."""
+        return choose_device(self.device, self.idx, self.gpu_only, self._gpus)
+
     # fit, predict
 
     def fit(
@@ -188,7 +192,7 @@ class Trainable(ABC):
         rows, names = rows_of(X, ndim=self.ndim)
         n = len(rows)
         labels, weight = labels_of(column_of("y", y, n)), weights_of(sample_weight, n)
-        device = choose_device(self.device, self.idx, self.gpu_only, self._gpus)
+        device = self.where()
         settings = self.settings(n, device)
         when = None if times is None else stamps_of("times", times, n)
         ends = None if end_times is None else stamps_of("end_times", end_times, n)

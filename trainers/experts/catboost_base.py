@@ -6,6 +6,7 @@ and under which random name, a model was trained into the model: both are taken 
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +19,7 @@ from engine.types import F32
 
 from ..export.catboost import export_catboost
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
-from .devices import Device, Gpus, cpu_budget
+from .devices import GPU, Device, Gpus, cpu_budget, cuda_gpus
 from .rows import Rows
 
 _GPU_BORDER_COUNT = 32
@@ -40,7 +41,7 @@ class CatBoostBase(Trainable):
 
     def settings(self, n: int, device: Device) -> dict[str, Any]:
         settings, given = super().settings(n, device), self.get_params()
-        if device.kind == "gpu" and given["border_count"] is None:
+        if device.kind == GPU and given["border_count"] is None:
             settings["border_count"] = min(settings["border_count"], _GPU_BORDER_COUNT)
         return settings
 
@@ -54,7 +55,7 @@ class CatBoostBase(Trainable):
         if settings["bootstrap_type"] == "Bayesian":       # weighs every row, draws none
             params.pop("subsample")
         reporting = None
-        if task.device.kind == "gpu":
+        if task.device.kind == GPU:
             params |= {"task_type": "GPU", "devices": str(task.device.number)}
             params.pop("rsm")                              # the library can't on a GPU
         elif task.progress is not None:                    # nor call back
@@ -100,12 +101,12 @@ class CatBoostBase(Trainable):
 
     def _gpus(self) -> Gpus:
         self.library()
-        from catboost.utils import get_gpu_device_count
 
-        there = get_gpu_device_count()
-        return Gpus(there) if there else Gpus(
-            0, "CatBoost finds no GPU", "install the NVIDIA driver; the wheel has CUDA on Linux and Windows"
-        )
+        driver = cuda_gpus()
+        if not driver.usable:                              # the library would complain on its own
+            return driver
+        there = importlib.import_module("catboost.utils").get_gpu_device_count()
+        return Gpus(there, "CatBoost finds no GPU, though the CUDA driver does", "install a newer NVIDIA driver")
 
 
 class Model(NamedTuple):

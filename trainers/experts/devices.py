@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -17,8 +18,11 @@ class ParameterRefused(UsageError, ValueError):
     """A parameter the expert doesn't have, or a value it can't take."""
 
 
+CPU, GPU = "cpu", "gpu"
+
+
 class Device(NamedTuple):
-    """Where a fit runs: the `cpu`, or the `gpu` of this number."""
+    """Where a fit runs: the CPU, or the GPU of this number."""
 
     kind: str
     number: int = 0
@@ -48,17 +52,17 @@ def choose_device(
     """
     wanted = _wanted(device, gpu_only, environ)
     kind, _, number = wanted.partition(":")
-    known = number.isdecimal() or wanted == kind if kind in ("gpu", "cuda") else wanted in ("auto", "cpu")
+    known = number.isdecimal() or wanted == kind if kind in (GPU, "cuda") else wanted in ("auto", CPU)
     if not known:
         raise ParameterRefused("device", f"device {wanted!r}", hint="a device is auto, cpu, gpu, or cuda:3 for GPU 3")
-    if kind == "cpu":
+    if kind == CPU:
         if gpu_only:
             raise ParameterRefused("device", "device cpu and gpu_only", hint="leave one of them out")
-        return Device("cpu")
+        return Device(CPU)
     there = gpus()
     gpu = int(number) if number else assigned_gpu(idx, max(there.usable, 1))
     if gpu < there.usable:
-        return Device("gpu", gpu)
+        return Device(GPU, gpu)
     why = f"GPU {gpu} was asked for, {there.usable} can be used" if there.usable else there.why_none
     return left_for_cpu(device, gpu_only, why, there.hint, environ)
 
@@ -70,18 +74,32 @@ def left_for_cpu(
     if gpu_only or _wanted(device, gpu_only, environ) != "auto":
         raise DeviceMissing("gpu_missing", f"no GPU to train on: {why}", hint=hint)
     _say_once(f"training on the CPU: {why}")
-    return Device("cpu")
+    return Device(CPU)
 
 
 def _wanted(device: str, gpu_only: bool, environ: Mapping[str, str]) -> str:
     """The argument, else the environment; an argument `gpu_only` outranks an environment's cpu."""
     named = environ.get("TOCSIN_DEVICE", "auto") if device == "auto" else device
-    return "auto" if device == "auto" and named == "cpu" and gpu_only else named
+    return "auto" if device == "auto" and named == CPU and gpu_only else named
 
 
 @cache
 def _say_once(message: str) -> None:
     log.info(message)
+
+
+@cache
+def cuda_gpus() -> Gpus:
+    """What the CUDA driver shows; it heeds CUDA_VISIBLE_DEVICES."""
+    none = Gpus(0, "the CUDA driver shows no GPU", "install the NVIDIA driver, and see that CUDA_VISIBLE_DEVICES hides none")
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return none
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return none
+    return Gpus(count.value)
 
 
 def thread_shares(budget: int, fits: int) -> list[int]:

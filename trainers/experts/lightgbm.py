@@ -21,7 +21,7 @@ from engine.types import F32
 
 from ..export.lightgbm import export_lightgbm
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
-from .devices import Device, Gpus, cpu_budget
+from .devices import GPU, Device, Gpus, cpu_budget
 from .rows import (
     Rows,
     remap_labels_to_contiguous,
@@ -80,7 +80,7 @@ class LightGBMExpert(Trainable):
         settings, given = super().settings(n, device), self.get_params()
         if self.preset == "lean" and given["min_data_in_leaf"] is None:
             settings["min_data_in_leaf"] = min(settings["min_data_in_leaf"], max(1, n // _ROWS_PER_LEAF_ROW))
-        if device.kind == "gpu" and given["max_bin"] is None:
+        if device.kind == GPU and given["max_bin"] is None:
             settings["max_bin"] = min(settings["max_bin"], _GPU_MAX_BIN)
         return settings
 
@@ -91,13 +91,14 @@ class LightGBMExpert(Trainable):
             "objective": "multiclass", "num_class": task.classes, "metric": "multi_logloss", "bagging_freq": 1,
             "num_threads": task.threads, "deterministic": True, "force_row_wise": True, "verbosity": -1,
         }
-        if task.device.kind == "gpu":
+        if task.device.kind == GPU:
             platform, device = _opencl_gpus()[task.device.number]
             params |= {"device_type": "gpu", "gpu_platform_id": platform, "gpu_device_id": device}
 
         def dataset(rows: Rows, reference: Any = None) -> Any:
             return library.Dataset(
-                rows.X, rows.y, reference=reference, weight=rows.weight, feature_name=plain_names(task.names) or "auto", params=params
+                rows.X, rows.y, reference=reference, weight=rows.weight,
+                feature_name=plain_names(task.names) or "auto", params=params,
             )
 
         train = dataset(task.train)

@@ -7,10 +7,8 @@ promises less.
 
 from __future__ import annotations
 
-import ctypes
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +19,7 @@ from engine.types import F32, F64
 
 from ..export.xgboost import export_xgboost
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
-from .devices import Device, Gpus, cpu_budget, left_for_cpu
+from .devices import CPU, GPU, Device, Gpus, cpu_budget, cuda_gpus, left_for_cpu
 from .rows import Rows
 
 ROWS_FOR_WHOLE_WEIGHT = 25_000
@@ -54,14 +52,14 @@ class XGBoostBase(Trainable):
         evals = []
         if validation is not None:
             evals.append((validation, "validation"))
-            callbacks.append(library.callback.EarlyStopping(patience))
+            callbacks.append(library.callback.EarlyStopping(rounds=patience))
         booster = library.train(params, train, rounds, evals=evals, callbacks=callbacks, verbose_eval=False)
         return Grown(booster, rounds if validation is None else booster.best_iteration + 1)
 
     def _train(self, task: Task) -> tuple[Model, int]:
         library, settings = self.library(), dict(task.settings)
         rounds, patience = settings.pop("rounds"), settings.pop("early_stopping")
-        wanted = f"cuda:{task.device.number}" if task.device.kind == "gpu" else "cpu"
+        wanted = f"cuda:{task.device.number}" if task.device.kind == GPU else CPU
         params = settings | {
             "objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": task.classes, "tree_method": "hist",
             "device": wanted, "nthread": task.threads, "verbosity": 0,
@@ -153,23 +151,10 @@ def folded(booster: Any, tree_weight: F64) -> bytes:
 
 
 def usable_gpus(build: Mapping[str, Any]) -> Gpus:
-    """The library's GPUs, by how it was built and what the driver shows (it heeds CUDA_VISIBLE_DEVICES)."""
+    """The library's GPUs, by how it was built and what the driver shows."""
     if not build.get("USE_CUDA"):
         return Gpus(0, "this XGBoost is built without CUDA", _INSTALL)
-    there = _cuda_gpus()
-    return Gpus(there) if there else Gpus(0, "the CUDA driver shows no GPU", "install the NVIDIA driver")
-
-
-@cache
-def _cuda_gpus() -> int:
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+    return cuda_gpus()
 
 
 def _reporting(library: Any, progress: Progress, rounds: int) -> Any:

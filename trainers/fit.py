@@ -71,6 +71,14 @@ Progress = Callable[[str, int, int], None]
 """(expert, round, of so many)"""
 
 
+def plan(experts: Sequence[str], threads: int) -> list[tuple[str, int, int]]:
+    """(expert, idx, threads of the CPU) of each, the longest fit first; those that go on at once have `threads` together."""
+    known = names()
+    longest = sorted(experts, key=cost, reverse=True)
+    shares = thread_shares(threads, len(longest))
+    return [(name, known.index(name) + 1, share) for name, share in zip(longest, shares, strict=True)]
+
+
 class Fits:
     """The fits of a training; the first of them are started ahead.
 
@@ -79,12 +87,7 @@ class Fits:
     """
 
     def __init__(self, experts: Sequence[str], preset: str, threads: int) -> None:
-        known = names()
-        longest = sorted(experts, key=cost, reverse=True)
-        shares = thread_shares(threads, len(longest))
-        self._waiting = [
-            _Fit(name, known.index(name) + 1, preset, share) for name, share in zip(longest, shares, strict=True)
-        ]
+        self._waiting = [_Fit(name, idx, preset, share) for name, idx, share in plan(experts, threads)]
         self._running: list[_Fit] = []
         self._at_once = max(1, threads)
         self._start()

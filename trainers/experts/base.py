@@ -167,9 +167,12 @@ class Trainable(ABC):
     def _gpus(self) -> Gpus:
         """The GPUs the library can use."""
 
-    def where(self) -> Device:
-        """Where a fit would run. Raises ParameterRefused, DeviceMissing."""
-        return choose_device(self.device, self.idx, self.gpu_only, self._gpus)
+    def where(self, gpus: Gpus | None = None) -> Device:
+        """Where a fit would run; with other GPUs than the library finds, if they are given.
+
+        Raises ParameterRefused, DeviceMissing.
+        """
+        return choose_device(self.device, self.idx, self.gpu_only, lambda: gpus or self._gpus())
 
     # fit, predict
 

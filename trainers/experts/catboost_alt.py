@@ -13,7 +13,7 @@ class CatBoostAltExpert(CatBoostBase):
     name: ClassVar[str] = "catboost_alt"
     place: ClassVar[int] = 6
     library_file: ClassVar[str] = "catboost_alt.cbm"
-    cost: ClassVar[float] = 5.0
+    cost: ClassVar[float] = 2.0
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "lean": {
             "rounds": 60, "early_stopping": 0, "depth": 8, "learning_rate": 0.12, "l2_leaf_reg": 6.0,

@@ -32,7 +32,7 @@ class CatBoostBase(Trainable):
     """Symmetric trees of CatBoost; an expert's own file says which."""
 
     requires = "catboost"
-    cost: ClassVar[float] = 3.0
+    cost: ClassVar[float] = 1.5
     search_space: ClassVar[Space] = {
         "rounds": (30, 300, "int"), "depth": (4, 10, "int"), "learning_rate": (0.03, 0.3, "log"),
         "l2_leaf_reg": (1.0, 20.0, "log"), "random_strength": (0.5, 3.0, "log"), "border_count": (32, 64, 128, 254),

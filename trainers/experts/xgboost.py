@@ -19,7 +19,7 @@ class XGBoostExpert(XGBoostBase):
     name: ClassVar[str] = "xgboost"
     place: ClassVar[int] = 2
     library_file: ClassVar[str] = "xgboost.ubj"
-    cost: ClassVar[float] = 2.0
+    cost: ClassVar[float] = 1.5
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "lean": {
             "rounds": 35, "early_stopping": 0, "max_depth": 5, "learning_rate": 0.1, "subsample": 0.4,

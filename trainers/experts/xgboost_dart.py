@@ -38,7 +38,7 @@ class XGBoostDartExpert(XGBoostBase):
     name: ClassVar[str] = "xgboost_dart"
     place: ClassVar[int] = 4
     library_file: ClassVar[str] = "xgboost_dart.ubj"
-    cost: ClassVar[float] = 2.5
+    cost: ClassVar[float] = 2.3
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "lean": {
             "rounds": 45, "early_stopping": 0, "max_depth": 5, "learning_rate": 0.1, "subsample": 0.4,

@@ -160,8 +160,8 @@ class Trainable(ABC):
         """The library's own file, with the description (a line of ASCII) inside, once and as it is."""
 
     @abstractmethod
-    def _read(self, data: bytes) -> tuple[Any, str]:
-        """Model and description of such a file."""
+    def _read(self, data: bytes) -> Any:
+        """The model of such a file, without the description."""
 
     @abstractmethod
     def _gpus(self) -> Gpus:
@@ -177,7 +177,7 @@ class Trainable(ABC):
     # fit, predict
 
     def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, times: ArrayLike | None = None,
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None, times: ArrayLike | None = None,
         end_times: ArrayLike | None = None, *, progress: Progress | None = None,
     ) -> Self:
         """Train; rows stand in order of time, or `times` says when each was.
@@ -194,6 +194,8 @@ class Trainable(ABC):
         """
         rows, names = rows_of(X, ndim=self.ndim)
         n = len(rows)
+        if y is None:
+            raise InputRefused("labels", f"{self.name} requires y to be passed, but the target y is None", hint="fit(X, y)")
         labels, weight = labels_of(column_of("y", y, n)), weights_of(sample_weight, n)
         device = self.where()
         settings = self.settings(n, device)
@@ -203,6 +205,7 @@ class Trainable(ABC):
         if settings["early_stopping"]:
             train, validation = train_and_validation(n, when, ends)
 
+        train = train[weight[train] > 0]                   # what weighs nothing teaches nothing, its class included
         contiguous, classes = remap_labels_to_contiguous(labels[train])
         class_weight = np.ones(classes.size)
         if self.class_weight == "balanced":
@@ -235,7 +238,8 @@ class Trainable(ABC):
         rows, _ = rows_of(X, fitted.names, self.ndim)
         if rows.shape[-1] != fitted.n_features:
             raise InputRefused(
-                "shape", f"{rows.shape[-1]} features, fitted on {fitted.n_features}", hint="give the columns of the fit"
+                "shape", f"X has {rows.shape[-1]} features, but {type(self).__name__} is expecting {fitted.n_features} "
+                "features as input", hint="give the columns of the fit",
             )
         out = np.zeros((len(rows), len(CLASSES)), np.float32)
         columns = [label % len(CLASSES) for label in fitted.classes]
@@ -280,16 +284,13 @@ class Trainable(ABC):
 
     def from_bytes(self, data: bytes) -> Self:
         """What `load` reads. Raises ModelRefused (`model_format`, `model_damaged`)."""
-        _check_seal(data)
-        alone = _SEAL.match(data)
-        model, description = (None, data.decode()) if alone else self._read(data)
-        said = json.loads(description[len(_OPEN):])
+        said = _unseal(data)
         if (said.pop("format"), said.pop("name")) != (FORMAT, self.name):
             raise ModelRefused(
                 "model_format", f"not a {self.name} of format {FORMAT}", hint="load it with the expert that saved it"
             )
         said = {field: tuple(value) if isinstance(value, list) else value for field, value in said.items()}
-        self._fitted = Fitted(model, **said)
+        self._fitted = Fitted(self._read(data) if len(said["classes"]) > 1 else None, **said)
         return self
 
     @property
@@ -431,8 +432,11 @@ def _seal(data: bytes) -> bytes:
     return data.replace(_OPEN.encode(), f"tocsin={hashlib.sha256(data).hexdigest()} ".encode(), 1)
 
 
-def _check_seal(data: bytes) -> None:
-    """Before a library reads a byte: they don't survive every damaged file. Raises ModelRefused (`model_damaged`)."""
+def _unseal(data: bytes) -> dict[str, Any]:
+    """What a file says of itself, before a library reads a byte: they don't survive every damaged file.
+
+    Raises ModelRefused (`model_damaged`).
+    """
     found = _SEAL.search(data)
     if found is None:
         raise ModelRefused(
@@ -440,3 +444,5 @@ def _check_seal(data: bytes) -> None:
         )
     if hashlib.sha256(data[: found.start()] + _OPEN.encode() + data[found.end() :]).hexdigest() != found[1].decode():
         raise ModelRefused("model_damaged", "the model was altered after it was saved", hint="fetch it again")
+    said: dict[str, Any] = json.JSONDecoder().raw_decode(data[found.end() :].decode("latin-1"))[0]
+    return said

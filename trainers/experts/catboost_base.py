@@ -92,12 +92,10 @@ class CatBoostBase(Trainable):
         copy.get_metadata()[_ATTRIBUTE] = description
         return _file(copy)
 
-    def _read(self, data: bytes) -> tuple[Model, str]:
+    def _read(self, data: bytes) -> Model:
         booster = Model.of(data).booster
-        metadata = booster.get_metadata()
-        description = metadata[_ATTRIBUTE]
-        del metadata[_ATTRIBUTE]
-        return Model(booster, _file(booster)), description
+        del booster.get_metadata()[_ATTRIBUTE]
+        return Model(booster, _file(booster))
 
     def _gpus(self) -> Gpus:
         self.library()

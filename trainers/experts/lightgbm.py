@@ -39,7 +39,7 @@ _GPU_MAX_BIN = 63
 _ROWS_PER_LEAF_ROW = 50
 _CL_DEVICE_TYPE, _CL_DEVICE_TYPE_GPU, _CL_DEVICE_TYPE_ALL = 0x1000, 1 << 2, 0xFFFFFFFF
 
-_DESCRIPTION = re.compile(r"\n(tocsin=.*)(?=\n)")
+_DESCRIPTION = re.compile(r"\ntocsin=.*")
 _END = "\npandas_categorical:"
 """What the library's text ends with; the description stands on a line before it, where the library doesn't look."""
 
@@ -72,7 +72,7 @@ class LightGBMExpert(Trainable):
 
     search_space: ClassVar[Space] = {
         "rounds": (20, 200, "int"), "num_leaves": (8, 64, "int"), "learning_rate": (0.02, 0.2, "log"),
-        "min_data_in_leaf": (50, 1000, "log"), "feature_fraction": (0.2, 1.0, "linear"),
+        "min_data_in_leaf": (20, 1000, "int"), "feature_fraction": (0.2, 1.0, "linear"),
         "bagging_fraction": (0.3, 1.0, "linear"), "max_bin": (31, 63, 127, 255), "path_smooth": (0.0, 50.0, "linear"),
     }
 
@@ -125,9 +125,8 @@ class LightGBMExpert(Trainable):
         before, end, after = model.text.rpartition(_END)
         return f"{before}\n{description}{end}{after}".encode()
 
-    def _read(self, data: bytes) -> tuple[_Model, str]:
-        before, description, after = _DESCRIPTION.split(data.decode(), 1)
-        return _Model.of(before + after), description
+    def _read(self, data: bytes) -> _Model:
+        return _Model.of(_DESCRIPTION.sub("", data.decode(), count=1))
 
     def _gpus(self) -> Gpus:
         if self.get_params()["linear_tree"]:

@@ -95,11 +95,10 @@ class XGBoostBase(Trainable):
     def _write(self, model: Model, description: str) -> bytes:
         return model.with_attribute(description)
 
-    def _read(self, data: bytes) -> tuple[Model, str]:
-        model = Model.of(data, self.threads)
-        description = model.booster.attr(_ATTRIBUTE)
-        model.booster.set_attr(**{_ATTRIBUTE: None})
-        return Model(model.booster, bytes(model.booster.save_raw("ubj"))), description
+    def _read(self, data: bytes) -> Model:
+        booster = Model.of(data, self.threads).booster
+        booster.set_attr(**{_ATTRIBUTE: None})
+        return Model(booster, bytes(booster.save_raw("ubj")))
 
     def _gpus(self) -> Gpus:
         return usable_gpus(self.library().build_info())

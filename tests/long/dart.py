@@ -18,10 +18,10 @@ from trainers.metrics import log_loss
 
 
 def made(seed: int, n: int, features: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of which a little can be learned, as of ticks."""
+    """Rows of which much can be learned, so that 600 rounds are not too many."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, features)).astype(np.float32)
-    score = 0.4 * X[:, 0] + 0.4 * X[:, 1] * X[:, 2] + np.sin(2 * X[:, 3]) * 0.4 + rng.normal(size=n)
+    score = 0.4 * X[:, 0] + 0.4 * X[:, 1] * X[:, 2] + np.sin(2 * X[:, 3]) * 0.4 + 0.5 * rng.normal(size=n)
     return X, np.where(score > 0.5, 1, np.where(score < -0.5, -1, 0))
 
 

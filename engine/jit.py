@@ -72,6 +72,22 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _CacheImpl
 
 
+class _ReleasingLocator(_Locator):
+    """numba's index doesn't tell a function that releases the lock from the same function that keeps it."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        self._cache_path += "-releasing"
+
+
+class _ReleasingCacheImpl(_CacheImpl):
+    _locator_classes = (_ReleasingLocator,)
+
+
+class _ReleasingCache(_Cache):
+    _impl_class = _ReleasingCacheImpl
+
+
 def kernel(function: F) -> F:
     """Compile a kernel: `nogil`, NumPy's error model, never fastmath (bits must not depend on the machine)."""
     dispatcher = njit(nogil=True, error_model="numpy")(function)
@@ -80,13 +96,14 @@ def kernel(function: F) -> F:
 
 
 @lru_cache
-def entry(function: Callable[..., int], arguments: int) -> Callable[..., int]:
-    """A kernel of so many int64 as a bare C function that keeps the interpreter's lock: for calls that take no time.
+def entry(function: Callable[..., int], arguments: int, releasing: bool = False) -> Callable[..., int]:
+    """A kernel of so many int64 as a bare C function. It keeps the interpreter's lock, for calls that take no time, unless
+    it is `releasing` it.
 
     Nobody looks at the arguments' types first, which costs more than a small kernel does.
     """
-    dispatcher = njit(error_model="numpy")(function)
-    dispatcher._cache = _Cache(function)
+    dispatcher = njit(nogil=releasing, error_model="numpy")(function)
+    dispatcher._cache = (_ReleasingCache if releasing else _Cache)(function)
     return dispatcher.compile((types.int64,) * arguments)  # type: ignore[no-any-return]
 
 

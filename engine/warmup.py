@@ -18,7 +18,7 @@ from .registry.bundle import Bundle
 from .replay import replay
 from .runtimes.ensemble import Ensemble
 from .runtimes.forest.layout import Forest
-from .runtimes.forest.scalar import ForestRuntime
+from .runtimes.forest.runtime import ForestRuntime
 from .types import CLASSES, START, Entry, Kind, TickBatch
 from .wire import frame
 from .wire.ticks import decode, encode
@@ -54,6 +54,6 @@ def made_bundle(moments: str, features: FeatureSet) -> Bundle:
         left=np.zeros(0, np.int32), right=np.zeros(0, np.int32), nan_right=np.zeros(0, np.bool_),
         root=np.array([~0], np.int32), tree_class=np.array([-1], np.int32), value=np.zeros((1, 3)), base=np.zeros(3),
         slope_start=np.zeros(0, np.int32), slope_feature=np.zeros(0, np.int32), slope=np.zeros(0), fallback=np.zeros(0),
-        level_start=np.zeros(0, np.int32),
+        level_start=np.zeros(0, np.int32), cover=np.zeros(0),
     )
     return Bundle("made", "", manifest, Ensemble([ForestRuntime({"made": forest})], [expert]))

@@ -22,7 +22,7 @@ from engine.registry import Registry, signing
 from engine.registry.append import change
 from engine.registry.rollout import Activate, Body
 from engine.runtimes.ensemble import Ensemble
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 from engine.transports import create_log
 from engine.transports.base import Topic
 from engine.types import NOWHERE, START, Cursor, Entry, Kind, Position, TickBatch

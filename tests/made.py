@@ -19,7 +19,7 @@ from engine.registry.controls import read_controls
 from engine.registry.rollout import Body
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 from engine.transports.base import Log
 from engine.types import TickBatch
 from engine.warmup import made_bundle
@@ -94,7 +94,7 @@ def speaking_forest(seed: int = 1) -> Forest:
         tree_class=(np.arange(trees) % 3).astype(np.int32),
         value=np.stack([-lean, lean], axis=1).reshape(-1, 1), base=np.zeros(3),
         slope_start=np.zeros(0, np.int32), slope_feature=np.zeros(0, np.int32), slope=np.zeros(0), fallback=np.zeros(0),
-        level_start=np.zeros(0, np.int32),
+        level_start=np.zeros(0, np.int32), cover=np.zeros(0),
     )
 
 

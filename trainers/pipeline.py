@@ -22,7 +22,7 @@ from engine.registry.bundle import Bundle, load_bundle
 from engine.registry.store import Registry
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 from engine.types import CLASSES, F32, I64, TickBatch
 
 from .calibration import fit_calibration

@@ -14,7 +14,7 @@ from ..manifest import KINDS, Manifest
 from ..runtimes.base import Runtime
 from ..runtimes.ensemble import Ensemble
 from ..runtimes.forest.layout import Forest
-from ..runtimes.forest.scalar import ForestRuntime
+from ..runtimes.forest.runtime import ForestRuntime
 from ..types import CLASSES
 from .store import Registry
 

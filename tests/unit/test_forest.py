@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import InputRefused, ModelRefused
 from engine.runtimes.forest.layout import FORMAT, Forest
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 from trainers.export.forest import parity
 from trainers.export.lightgbm import export_lightgbm as export_forest
 
@@ -141,7 +141,7 @@ def made(seed: int, *, width: int = 1, linear: bool = False, splits: int = 40, t
         slope_start=(np.cumsum([0, *slopes]) if linear else slopes).astype(np.int32),
         slope_feature=rng.integers(0, features, slopes.sum()).astype(np.int32),
         slope=rng.normal(size=slopes.sum()), fallback=rng.normal(size=leaves if linear else 0),
-        level_start=np.zeros(0, np.int32),
+        level_start=np.zeros(0, np.int32), cover=np.zeros(0),
     )
 
 
@@ -390,7 +390,7 @@ import numpy as np
 from engine.manifest import Calibration, Expert
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 forest = Forest.from_bytes(open({str(tmp_path / "forest.npz")!r}, "rb").read())
 calibration = Calibration([1.0] * 3, np.eye(3).tolist(), [0.0] * 3)
 ensemble = Ensemble([ForestRuntime({{"a": forest}})], [Expert("a", 1, "forest", "f", 1.0, calibration, 0.0, {{}})])

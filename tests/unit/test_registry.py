@@ -28,7 +28,7 @@ from engine.registry.bundle import check_features, check_instruments, load_bundl
 from engine.registry.store import Registry, encode
 from engine.runtimes.ensemble import Ensemble
 from engine.runtimes.forest.layout import Forest
-from engine.runtimes.forest.scalar import ForestRuntime
+from engine.runtimes.forest.runtime import ForestRuntime
 
 RULES = {"ZAR*": {"scale": 5}, "*JPY": {"scale": 3}}
 FILES = {"one.forest": bytes(range(256)) * 8, "two.forest": b"\x00" * 1000, "empty.txt": b""}
@@ -330,7 +330,7 @@ def forest(tilt: float) -> Forest:
         root=np.zeros(1, np.int32), tree_class=np.array([-1], np.int32),
         value=np.array([[0.0, -tilt, tilt], [0.0, tilt, -tilt]]), base=np.zeros(3),
         slope_start=nothing(np.int32), slope_feature=nothing(np.int32), slope=nothing(np.float64),
-        fallback=nothing(np.float64), level_start=nothing(np.int32),
+        fallback=nothing(np.float64), level_start=nothing(np.int32), cover=nothing(np.float64),
     )
 
 

@@ -423,7 +423,7 @@ def _always(fitted: Fitted) -> Forest:
         n_features=fitted.n_features, feature=none, threshold=np.zeros(0, np.float32), left=none, right=none,
         nan_right=np.zeros(0, np.bool_), root=np.array([~0], np.int32), tree_class=np.array([column], np.int32),
         value=np.zeros((1, 1)), base=base, slope_start=none, slope_feature=none, slope=np.zeros(0),
-        fallback=np.zeros(0), level_start=none,
+        fallback=np.zeros(0), level_start=none, cover=np.zeros(0),
     )
 
 

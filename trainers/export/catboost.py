@@ -128,7 +128,7 @@ def _symmetric(trees: list[dict[str, Any]], features: _Features, values: _Values
         nan_right=nan_right, root=~np.cumsum([0, *(len(leaves) for leaves in value[:-1])], dtype=np.int32),
         tree_class=np.full(len(trees), values.speaks_for, np.int32), value=np.concatenate(value), base=base,
         slope_start=none, slope_feature=none, slope=np.zeros(0), fallback=np.zeros(0),
-        level_start=np.cumsum([0, *(len(tree) for tree in levels)], dtype=np.int32),
+        level_start=np.cumsum([0, *(len(tree) for tree in levels)], dtype=np.int32), cover=np.zeros(0),
     )
 
 

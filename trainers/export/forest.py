@@ -87,7 +87,7 @@ def forest(trees: Sequence[Tree], n_features: int, base: F64) -> Forest:
         slope_feature=_joined([one.feature for one in slopes]).astype(np.int32),
         slope=_joined([one.slope for one in slopes]),
         fallback=_joined([one.fallback for one in slopes]),
-        level_start=np.zeros(0, np.int32),
+        level_start=np.zeros(0, np.int32), cover=np.zeros(0),
     )
 
 

@@ -12,8 +12,9 @@ without a single check.
 from __future__ import annotations
 
 import io
+import math
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -21,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ModelRefused
-from ...types import CLASSES, F32, F64
-from .scalar import ForestRuntime
+from ...types import CLASSES, F32, F64, I64
+from .runtime import ForestRuntime
 
 FORMAT = 2
 """Of the bytes: the fields of `Forest` as an uncompressed .npz. 2: symmetric trees."""
@@ -45,8 +46,11 @@ _DTYPES: dict[str, tuple[type, int]] = {
     "feature": (np.int32, 1), "threshold": (np.float32, 1), "left": (np.int32, 1), "right": (np.int32, 1),
     "nan_right": (np.bool_, 1), "root": (np.int32, 1), "tree_class": (np.int32, 1), "value": (np.float64, 2),
     "base": (np.float64, 1), "slope_start": (np.int32, 1), "slope_feature": (np.int32, 1), "slope": (np.float64, 1),
-    "fallback": (np.float64, 1), "level_start": (np.int32, 1),
+    "fallback": (np.float64, 1), "level_start": (np.int32, 1), "cover": (np.float64, 1),
 }
+
+_FEW = 5e-8
+"""Error allowed of a sum of rounded leaves: 0.3 quanta each (uniform), growing as the square root of their number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,7 @@ class Forest:
         then `left` and `right` are empty and feature, threshold and nan_right are of levels instead of splits. Tree t asks
         levels level_start[t]:level_start[t + 1], all of them; its leaf stands so many places behind leaf ~root[t] as the
         number whose bit j is set where its level j says right.
+    cover: empty, or (L,) float64, how many training rows reached each leaf, by weight: only attributions ask for it.
     slope_start, slope_feature, slope, fallback: empty, or the linear leaves of Shi et al. 2019 (arXiv 1802.05640):
         leaf l adds value[l] + sum of slope[j] * x[slope_feature[j]] over j in slope_start[l]:slope_start[l + 1], but
         fallback[l] where one of those x is NaN. (L + 1,) int32, (M,) int32, (M,) float64, (L,) float64.
@@ -88,6 +93,7 @@ class Forest:
     slope: F64
     fallback: F64
     level_start: NDArray[np.int32]
+    cover: F64
     link: str = "softmax"
 
     def __post_init__(self) -> None:
@@ -109,6 +115,58 @@ class Forest:
     def symmetric(self) -> bool:
         """Whether every tree asks the same of all rows on a level."""
         return self.level_start.size > 0
+
+    @cached_property
+    def quantum(self) -> float:
+        """What every leaf and base is a multiple of, at most 2**30 times; 0 where there is no such number.
+
+        Sums of such leaves are exact, in int64 and float64 alike, and so the same in any order.
+        """
+        unit = self._unit
+        whole = all(np.array_equal(np.rint(numbers / unit) * unit, numbers) for numbers in (self.value, self.base))
+        return unit if whole and not self.linear else 0.0
+
+    def exact(self) -> Forest:
+        """The forest as it is answered: leaves and base rounded to a quantum, which moves no sum by more than a few 1e-8.
+
+        The same forest where leaves have slopes, or where rounding would move its sums by more.
+        """
+        unit = self._unit
+        if self.linear or 0.3 * unit * np.sqrt(self.root.size) > _FEW:
+            return self
+        return replace(self, value=np.rint(self.value / unit) * unit, base=np.rint(self.base / unit) * unit)
+
+    @property
+    def _unit(self) -> float:
+        """The power of two of which the largest leaf is at most 2**30."""
+        largest = float(np.abs(self.value).max(initial=0.0))
+        fraction, exponent = math.frexp(largest)
+        return math.ldexp(1.0, exponent - (fraction == 0.5) - 30) if largest else 1.0
+
+    def spread(self) -> Forest:
+        """The same trees with a split for every way through a symmetric tree's levels, level after level."""
+        if not self.symmetric:
+            return self
+        parts: list[tuple[I64, I64, I64]] = [(np.zeros(0, np.int64),) * 3]     # level, left and right child of each split
+        roots = []
+        splits = 0
+        for t, leaf in enumerate(~self.root.astype(np.int64)):
+            levels = np.arange(self.level_start[t], self.level_start[t + 1])
+            roots.append(splits if levels.size else ~leaf)
+            for j, level in enumerate(levels):
+                way = np.arange(1 << j)                # bit i: what level i said
+                below = splits + way.size
+                left, right = below + way, below + way + way.size
+                if j == levels.size - 1:
+                    left, right = ~(leaf + way), ~(leaf + way + way.size)
+                parts.append((np.full(way.size, level), left, right))
+                splits = below
+        level, left, right = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return replace(
+            self, feature=self.feature[level], threshold=self.threshold[level], nan_right=self.nan_right[level],
+            left=left.astype(np.int32), right=right.astype(np.int32), root=np.array(roots, np.int32),
+            level_start=self.level_start[:0],
+        )
 
     def predict_proba(self, X: F32) -> F32:
         """(n, n_features) -> (n, 3) float32 [neutral, buy, sell], each row summing to 1.
@@ -140,8 +198,8 @@ class Forest:
                 "forest_format", f"a forest of format {version}, this engine reads 1 and {FORMAT}",
                 hint="export the model again with the version that serves it",
             )
-        if version == 1:                       # before there were symmetric trees
-            held["level_start"] = np.zeros(0, np.int32)
+        if version == 1:                       # before there were symmetric trees and attributions
+            held |= {"level_start": np.zeros(0, np.int32), "cover": np.zeros(0)}
         if set(held) != {field.name for field in fields(cls)}:
             _damaged(f"holds {', '.join(sorted(held))}")
         n_features, link = held.pop("n_features"), held.pop("link")
@@ -175,7 +233,7 @@ class Forest:
             _require(
                 bool(depth.size == self.root.size and self.level_start[0] == 0 and self.level_start[-1] == self.feature.size
                      and np.all((depth >= 0) & (depth <= MAX_DEPTH))
-                     and np.all(~self.root + (1 << np.clip(depth, 0, MAX_DEPTH)) <= len(self.value))),
+                     and np.all(~self.root + np.left_shift(1, np.clip(depth, 0, MAX_DEPTH)) <= len(self.value))),
                 "levels of no tree, or leaves that aren't there",
             )
             _require(not self.linear, "symmetric trees with slopes")
@@ -188,6 +246,8 @@ class Forest:
         _require(width in (1, K), f"a leaf has {width} values")
         for numbers in (self.value, self.slope, self.fallback):
             _require(bool(np.all(np.abs(numbers) <= MAX_NUMBER)), "a leaf is not a moderate number")
+        _require(self.cover.size in (0, leaves), "not one cover per leaf")
+        _require(bool(np.all((self.cover >= 0) & (self.cover <= MAX_NUMBER))), "a leaf covers a negative or no number of rows")
         _require(self.base.size == K and not np.isnan(self.base).any(), "base is not one number per class")
         finite = self.base[~np.isneginf(self.base)]
         _require(finite.size > 0 and bool(np.all(np.abs(finite) <= MAX_NUMBER)), "base is not a moderate number")

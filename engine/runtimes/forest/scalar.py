@@ -1,4 +1,4 @@
-"""Forests answered by one portable kernel: no vector instructions, no library, the same bits on any x86-64.
+"""Forests answered by one portable kernel: no vector instructions, no library, the same bits on any machine.
 
 The splits of all forests lie in one table of slots. A split's two children are neighbours, so a step down is
 `slot = children + (x >= threshold)`, without a branch; a leaf is its own child. NaN needs no case of its own: each
@@ -10,16 +10,13 @@ are enough and over trees where there aren't, because one walk alone waits for m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ModelRefused
 from ...features.detmath import det_exp
 from ...jit import kernel, subkernel
 from ...types import CLASSES, F32, F64, I64
-from ..base import Runtime
 
 if TYPE_CHECKING:
     from .layout import Forest
@@ -73,8 +70,8 @@ def _linear_leaf(leaf: int, x: F32, value: F64, fallback: F64, span: I64, slope_
 
 
 @subkernel
-def _softmax(margins: F64, out: F32) -> None:
-    """(3,) float64 -> (3,) float32; a margin of -inf gives exactly 0."""
+def softmax(margins: Any, out: Any) -> None:
+    """(3,) float64 -> (3,) float32, arrays or pointers; a margin of -inf gives exactly 0."""
     highest = max(margins[0], margins[1], margins[2])
     a, b, c = det_exp(margins[0] - highest), det_exp(margins[1] - highest), det_exp(margins[2] - highest)
     total = a + b + c
@@ -102,7 +99,7 @@ def _add_leaves(
 
 @kernel
 def _answer(
-    rows: F32, out: F32, forests: I64, root: I64, column: I64, link: I64, threshold: F32, leaf: I64, value: F64,
+    rows: F32, out: F32, place: I64, forests: I64, root: I64, column: I64, link: I64, threshold: F32, leaf: I64, value: F64,
     base: F64, fallback: F64, span: I64, slope_feature: I64, slope: F64,
 ) -> None:
     """(n, F) rows -> (n, k, 3) probabilities; each row's trees are summed in their order, whatever its neighbours."""
@@ -116,7 +113,7 @@ def _answer(
         _lay_out(rows, first, x)
         for e in range(len(forests)):
             begin, end, kind = forests[e]
-            sums[:count] = base[e]
+            sums[:count] = 0.0
             if count >= _LANES:
                 for t in range(begin, end):
                     tree[:] = t
@@ -141,38 +138,25 @@ def _answer(
                             column, leaf, value, fallback, span, slope_feature, slope,
                         )
             for i in range(count):
-                _softmax(sums[i], out[first + i, e])
+                sums[i] += base[e]                     # last, so that sums of whole quanta are exact before it
+                softmax(sums[i], out[first + i, place[e]])
 
 
-class ForestRuntime(Runtime):
-    """Answers for all forests of a bundle in one call; made once, never changes, any number of threads may ask.
+class Scalars:
+    """The tables of forests, and the kernel that walks them."""
 
-    Raises ModelRefused (`forest_features`) where the forests don't read the same number of columns.
-    """
-
-    def __init__(self, forests: Mapping[str, Forest]) -> None:
-        self.experts = tuple(forests)
-        widths = {forest.n_features for forest in forests.values()}
-        if len(widths) != 1:
-            raise ModelRefused(
-                "forest_features", f"forests over {sorted(widths)} features can't answer together",
-                hint="every expert of a bundle is trained on the same columns",
-            )
-        self.n_features = widths.pop()
+    def __init__(self, forests: Mapping[int, Forest]) -> None:
+        """forests: by their place among those that are answered."""
         self._tables = _join(forests.values())
+        self._place = np.array(list(forests), np.int64)
 
-    def votes(self, rows: F32) -> F32:
-        """(n, F) float32 -> (n, k, 3) float32; ±inf counts as NaN. Raises ModelRefused (`forest_features`)."""
-        if rows.ndim != 2 or rows.shape[1] != self.n_features:
-            raise ModelRefused(
-                "forest_features", f"rows of shape {rows.shape}, the forests read (n, {self.n_features})",
-                hint="the rows must be the bundle's features, in its order",
-            )
-        if rows.dtype != np.float32 or not (rows.flags.c_contiguous and rows.flags.writeable):
-            rows = np.array(rows, np.float32, order="C")
-        out = np.empty((len(rows), len(self.experts), K), np.float32)
-        _answer(rows, out, *self._tables)
-        return out
+    def answer(self, rows: F32, out: F32) -> None:
+        """(n, F) C-contiguous float32 -> out (n, forests, 3), at these forests' places."""
+        _answer(rows, out, self._place, *self._tables)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(table.nbytes for table in self._tables)
 
 
 class _Tables(NamedTuple):
@@ -219,8 +203,7 @@ def _pack(forest: Forest, trees: int, slots: int, values: int, slopes: int) -> _
     S splits and T trees take 2·S + T slots: the children of split s at 2·s and 2·s + 1, then the roots. A split that
     two parents share stands in two slots, which lead to the same children.
     """
-    if forest.symmetric:
-        forest = _spread(forest)
+    forest = forest.spread()
     width = forest.value.shape[1]
     kind = _LINEAR if forest.linear else _PLAIN if width == 1 else _VECTOR
     node = np.concatenate([np.stack([forest.left, forest.right], 1).ravel(), forest.root]).astype(np.int64)
@@ -249,25 +232,3 @@ def _pack(forest: Forest, trees: int, slots: int, values: int, slopes: int) -> _
         slope=forest.slope,
     )
 
-
-def _spread(forest: Forest) -> Forest:
-    """The same trees with a split for every way through their levels, level after level."""
-    parts: list[tuple[I64, I64, I64]] = []             # level, left and right child of each split
-    roots = []
-    splits = 0
-    for t, leaf in enumerate(~forest.root.astype(np.int64)):
-        levels = np.arange(forest.level_start[t], forest.level_start[t + 1])
-        roots.append(splits if levels.size else ~leaf)
-        for j, level in enumerate(levels):
-            way = np.arange(1 << j)                    # bit i: what level i said
-            below = splits + way.size
-            left, right = below + way, below + way + way.size
-            if j == levels.size - 1:
-                left, right = ~(leaf + way), ~(leaf + way + way.size)
-            parts.append((np.full(way.size, level), left, right))
-            splits = below
-    level, left, right = (np.concatenate(part) for part in zip(*parts, strict=True)) if parts else (np.zeros(0, np.int64),) * 3
-    return replace(
-        forest, feature=forest.feature[level], threshold=forest.threshold[level], nan_right=forest.nan_right[level],
-        left=left.astype(np.int32), right=right.astype(np.int32), root=np.array(roots, np.int32), level_start=forest.level_start[:0],
-    )

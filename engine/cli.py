@@ -26,7 +26,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "replay": ("trainers.commands.replay", "files, a lake or a log through the very same pipeline, no server"),
     "feed": ("engine.commands.feed", "put ticks into the log: from files or simulated"),
     "signals": ("engine.commands.signals", "what was published"),
-    "models": ("engine.commands.models", "bundles: list, show, diff, verify, activate, rollback, history, keygen"),
+    "models": ("engine.commands.models", "bundles: list, show, diff, verify, export, activate, rollback, history, keygen"),
+    "models import": ("trainers.commands.models_import", "a model you trained yourself, by LightGBM, XGBoost or CatBoost"),
     "why": ("engine.commands.why", "why a symbol's newest decision is what it is, or why there is none"),
     "pause": ("engine.commands.pause", "name no side for these symbols until they are resumed"),
     "resume": ("engine.commands.resume", "decide on paused symbols again"),
@@ -55,12 +56,12 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"tocsin {__version__}")
         return EXIT_DONE
-    words = 1 if argv[0] in VERBS else 2
+    words = 2 if " ".join(argv[:2]) in VERBS or argv[0] not in VERBS else 1
     verb = " ".join(argv[:words])
     if verb not in VERBS:
         known = [name for name in VERBS if name.startswith(f"{argv[0]} ")]
         if known and argv[1:2] in (["-h"], ["--help"]):
-            print("\n".join(f"  tocsin {name:<14}{VERBS[name][1]}" for name in known))
+            print("\n".join(f"  tocsin {name:<15}{VERBS[name][1]}" for name in known))
             return EXIT_DONE
         said = f"{argv[0]} what?" if known else f"no verb {hide(argv[0])!r}"
         print(f"tocsin: {said}\n{_nearest(argv[0], known)}", file=sys.stderr)
@@ -133,7 +134,7 @@ _COMMON: dict[str, dict[str, Any]] = {
 
 def _overview() -> str:
     lines = ["usage: tocsin VERB …", "", "Ticks in, buy / sell / neutral signals out.", ""]
-    lines += [f"  {verb:<13}{text}" for verb, (_, text) in VERBS.items()]
+    lines += [f"  {verb:<15}{text}" for verb, (_, text) in VERBS.items()]
     lines += ["", "example:", "  tocsin demo", "", "`tocsin VERB --help` says more. Exit codes:"]
     lines += [f"  {code:<5}{meaning}" for code, meaning in EXITS.items()]
     return "\n".join(lines)

@@ -6,9 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def end_with_parent() -> None:
@@ -25,6 +29,17 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+def alone(function: Callable[..., T], *args: Any) -> T:
+    """Called in a process of its own, which it may end. Raises BrokenProcessPool where it did."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin) as child:
+        return child.submit(function, *args).result()
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)           # Ctrl-C is the parent's to hear; it ends us
+    end_with_parent()
 
 
 def tell(pipe: Connection, what: Any) -> None:

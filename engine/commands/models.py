@@ -12,6 +12,7 @@ import msgspec
 from ..arguments import comment as why
 from ..config import Config
 from ..errors import TocsinError, UsageError
+from ..manifest import Manifest
 from ..registry import signing
 from ..registry.decisions import FAILED, Decision, decision
 from ..registry.store import CHAMPION, Registry
@@ -19,7 +20,7 @@ from ..terminal import console, note, whoever
 
 EXAMPLE = "tocsin models activate 3 --transport redis+embedded://.tocsin/log --comment 'less sure, but calmer'"
 
-_TAKES = {"list": 0, "show": 1, "verify": 1, "activate": 1, "rollback": 0, "history": 0, "diff": 2, "keygen": 0}
+_TAKES = {"list": 0, "show": 1, "verify": 1, "activate": 1, "rollback": 0, "history": 0, "diff": 2, "keygen": 0, "export": 1}
 """So many versions."""
 
 
@@ -28,8 +29,9 @@ _SHOWN = ("", " 3", " 2 3")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=tuple(_TAKES))
-    parser.add_argument("version", nargs="*", help="number or alias (show, verify, activate: one; diff: two)")
+    parser.add_argument("action", choices=tuple(_TAKES), help="a model of your own: tocsin models import --help")
+    parser.add_argument("version", nargs="*", help="number or alias (show, verify, export, activate: one; diff: two)")
+    parser.add_argument("--to", metavar="DIR", help="export: the folder to write into (default bundle-VERSION)")
     parser.add_argument("--comment", default="", help="why, kept in the log (activate, rollback)")
 
 
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
             answer, text = _history(registry, config)
         case "diff":
             answer, text = _diff(registry, *args.version)
+        case "export":
+            answer, text = _export(registry, args.version[0], args.to)
         case _:
             answer, text = _keygen(config.keys_path)
     if args.json:
@@ -104,8 +108,6 @@ def _list(registry: Registry) -> tuple[list[dict[str, Any]], Any]:
 def _show(registry: Registry, name: str) -> tuple[dict[str, Any], Any]:
     contents = registry.read(name)
     manifest = contents.manifest
-    training = manifest.training
-    start, end = (datetime.fromtimestamp(ns // 10**9, UTC).isoformat() for ns in (training.start, training.end))
     rows = [
         ["version", manifest.version],
         ["aliases", ", ".join(a for a, target in registry.aliases().items() if target == manifest.version)],
@@ -113,10 +115,8 @@ def _show(registry: Registry, name: str) -> tuple[dict[str, Any], Any]:
         ["digest", contents.digest],
         ["features", f"{len(manifest.features.names)}, fingerprint {manifest.features.fingerprint}"],
         ["experts", ", ".join(f"{e.name} ({e.runtime}, weight {e.weight:.3g})" for e in manifest.experts)],
-        ["trained on", f"{training.events} events of {training.ticks} ticks, {', '.join(training.symbols)}"],
-        ["labels", f"of the file {training.labels}" if training.labels else "triple barrier"],
+        *_trained(manifest),
         ["asked at", manifest.moments.kind],
-        ["from, to", f"{start}, {end}"],
         ["policy", f"buy beyond {manifest.policy.buy:.4g}, sell beyond {manifest.policy.sell:.4g}"],
         ["metrics", ", ".join(f"{key} {value}" for key, value in manifest.metrics.items())],
         *_decided(decision(registry, manifest.version)),
@@ -124,6 +124,21 @@ def _show(registry: Registry, name: str) -> tuple[dict[str, Any], Any]:
     ]
     answer = {"digest": contents.digest, **msgspec.to_builtins(manifest)}
     return answer | {"decision": msgspec.to_builtins(decision(registry, manifest.version))}, _table(["", ""], rows)
+
+
+def _trained(manifest: Manifest) -> list[list[str]]:
+    """What it learned from; of an imported model only what set its thresholds is known."""
+    training, imported = manifest.training, manifest.metrics.get("imported")
+    ticks = f"{training.events} events of {training.ticks} ticks, {', '.join(training.symbols)}"
+    start, end = (datetime.fromtimestamp(ns // 10**9, UTC).isoformat() for ns in (training.start, training.end))
+    if imported:
+        rows = [["trained", f"elsewhere; imported from {imported['file']}"]]
+        return [*rows, ["thresholds of", ticks], ["from, to", f"{start}, {end}"]] if training.events else rows
+    return [
+        ["trained on", ticks],
+        ["labels", f"of the file {training.labels}" if training.labels else "triple barrier"],
+        ["from, to", f"{start}, {end}"],
+    ]
 
 
 def _decided(made: Decision | None) -> list[list[str]]:
@@ -212,6 +227,32 @@ def _diff(registry: Registry, a: str, b: str) -> tuple[dict[str, Any], Any]:
         return answer, f"bundles {one.version} and {other.version} say the same of themselves"
     rows = [[what, *("-" if value is None else str(value) for value in values)] for what, *values in found]
     return answer, _table(["", one.version, other.version], rows)
+
+
+def _export(registry: Registry, name: str, to: str | None) -> tuple[dict[str, Any], Any]:
+    """Each expert's files as they were signed: what serves, and the library's own that it was made of."""
+    contents = registry.read(name)
+    manifest = contents.manifest
+    folder = Path(to or f"bundle-{manifest.version}")
+    own = {Path(file).stem: file for file in contents.files if all(file != expert.file for expert in manifest.experts)}
+    experts = [(expert.name, own.get(expert.name), expert.file) for expert in manifest.experts]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in contents.files.items():
+            with (folder / file).open("xb") as target:
+                target.write(content)
+    except FileExistsError as error:
+        raise UsageError("export_exists", f"{error.filename} is there already", hint="name a new folder: --to DIR") from None
+    except OSError as error:
+        raise UsageError(
+            "export_folder", f"can't write {error.filename}: {error.strerror}", hint="name a folder: --to DIR"
+        ) from None
+    rows = [[name, str(folder / library) if library else "-", str(folder / serves)] for name, library, serves in experts]
+    answer = {
+        "version": manifest.version, "folder": str(folder),
+        "experts": [{"name": name, "library": library, "serves": serves} for name, library, serves in experts],
+    }
+    return answer, _table(["expert", "as its library trained it", "as it serves"], rows)
 
 
 def _keygen(folder: Path) -> tuple[dict[str, str], str]:

@@ -1,4 +1,4 @@
-"""A forest answers as the library that grew it, and refuses to be anything it can't walk."""
+"""A forest answers as its definition says, and refuses to be anything it can't walk."""
 
 from __future__ import annotations
 
@@ -16,104 +16,8 @@ from engine.errors import InputRefused, ModelRefused
 from engine.runtimes.forest.layout import FORMAT, Forest
 from engine.runtimes.forest.runtime import ForestRuntime
 from trainers.export.forest import parity
-from trainers.export.lightgbm import export_lightgbm as export_forest
-
-lightgbm = pytest.importorskip("lightgbm")
 
 EXACT = 1e-7          # both are float64 inside; ours is rounded to float32
-
-
-def grow(seed: int, n: int = 600, features: int = 5, classes: int = 3, **params: Any) -> Any:
-    """A LightGBM model of noise: every kind of split, no meaning."""
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, features)).astype(np.float32)
-    X[rng.random(X.shape) < 0.2] = 0.0
-    X[rng.random(X.shape) < 0.2] = np.nan
-    X[:, 0] = np.float32(1.0)                                            # nothing to split on
-    y = rng.integers(0, classes, n)
-    params = {"objective": "multiclass", "num_class": classes, "num_leaves": 15, "min_data_in_leaf": 5,
-              "learning_rate": 0.3, "verbosity": -1, "seed": seed, "num_threads": 1} | params
-    return lightgbm.train(params, lightgbm.Dataset(X, y, params=params), 8)
-
-
-def rows_for(booster: Any, seed: int) -> np.ndarray:
-    """Rows that probe every threshold from both sides, zeros that aren't quite, and what is missing."""
-    rng = np.random.default_rng(seed)
-    lines = booster.model_to_string().splitlines()
-    limits = [float(x) for line in lines if line.startswith("threshold=") for x in line[10:].split()]
-    near = np.array(limits or [0.0]).astype(np.float32)
-    near = np.concatenate([near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))])
-    near = near[np.isfinite(near)]                                       # an infinite x is NaN before anyone compares
-    odd = np.array([0.0, -0.0, 1e-35, -1e-35, 1e-36, -1e-36, 1e-40, 2e-35, -2e-35, 3e38, -3e38, np.nan], np.float32)
-    shape = (400, booster.num_feature())
-    kind = rng.random(shape)
-    X = np.where(kind < 0.5, rng.choice(near, shape), rng.choice(odd, shape))
-    return np.where(kind > 0.8, rng.normal(size=shape), X).astype(np.float32)
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    "params",
-    [
-        {},
-        {"use_missing": False},
-        {"zero_as_missing": True},
-        {"num_leaves": 2},
-        {"num_leaves": 80, "min_data_in_leaf": 1},
-        {"min_data_in_leaf": 400},                                       # no split at all: trees of one leaf
-        {"path_smooth": 5.0, "bagging_fraction": 0.5, "bagging_freq": 1, "feature_fraction": 0.5, "max_bin": 15},
-    ],
-    ids=str,
-)
-def test_answers_as_lightgbm(params: dict[str, Any], seed: int) -> None:
-    booster = grow(seed, **params)
-    X = rows_for(booster, seed)
-    forest = export_forest(booster.model_to_string(), X.shape[1], (0, 1, -1))
-    assert parity(forest, booster.predict(X), X) <= EXACT
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_linear_leaves_answer_as_lightgbm(seed: int) -> None:
-    booster = grow(seed, linear_tree=True, linear_lambda=0.1)
-    X = np.clip(rows_for(booster, seed), -5.0, 5.0)
-    forest = export_forest(booster.model_to_string(), X.shape[1], (0, 1, -1))
-    assert forest.linear
-    assert np.isnan(X).any()
-    assert parity(forest, booster.predict(X), X) <= EXACT
-
-
-def test_the_missing_kinds_are_all_met() -> None:
-    """The parametrisation above means something only if the models hold these splits."""
-    kinds = {}
-    for name, params in (("none", {"use_missing": False}), ("zero", {"zero_as_missing": True}), ("nan", {})):
-        lines = grow(0, **params).model_to_string().splitlines()
-        decisions = [int(x) for line in lines if line.startswith("decision_type=") for x in line[14:].split()]
-        kinds[name] = {(d >> 2) & 3 for d in decisions}
-    assert 0 in kinds["none"]
-    assert 1 in kinds["zero"]
-    assert 2 in kinds["nan"]
-    booster = grow(0, zero_as_missing=True)
-    splits = sum(tree["num_leaves"] - 1 for tree in booster.dump_model()["tree_info"])
-    assert export_forest(booster.model_to_string(), 5).feature.size > splits     # zeros that go astray take three
-
-
-def test_two_classes_leave_the_third_at_zero() -> None:
-    booster = grow(3, classes=2)
-    X = rows_for(booster, 3)
-    forest = export_forest(booster.model_to_string(), X.shape[1], (-1, 1))
-    p, theirs = forest.predict_proba(X), booster.predict(X)
-    assert (p[:, 0] == 0.0).all()
-    assert np.abs(p[:, [2, 1]] - theirs).max() <= EXACT
-
-
-def test_infinite_is_missing() -> None:
-    booster = grow(1)
-    X = rows_for(booster, 1)
-    forest = export_forest(booster.model_to_string(), X.shape[1])
-    missing = np.isnan(X)
-    infinite = np.where(missing, np.where(np.arange(X.size).reshape(X.shape) % 2, np.inf, -np.inf), X)
-    assert missing.any()
-    assert np.array_equal(forest.predict_proba(infinite.astype(np.float32)), forest.predict_proba(X))
 
 
 # ---- forests made by hand, against a walk that is obviously right
@@ -345,31 +249,6 @@ def test_a_forest_can_not_be_changed() -> None:
         forest.n_features = 7  # type: ignore[misc]
     with pytest.raises(ValueError, match="read-only"):
         forest.left[0] = 0
-
-
-# ---- what can't be exported
-
-
-def text_of(**params: Any) -> str:
-    return str(grow(0, **params).model_to_string())
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        (text_of(objective="multiclassova"), "forest_unsupported"),
-        (text_of().replace("decision_type=10", "decision_type=11"), "forest_unsupported"),
-        (text_of()[:3000], "forest_damaged"),
-        (text_of().replace("leaf_value=", "leaf_valve="), "forest_damaged"),
-        (text_of().replace("threshold=", "threshold=x "), "forest_damaged"),
-        (text_of().replace("left_child=1", "left_child=0"), "forest_damaged"),
-        ("", "forest_damaged"),
-    ],
-)
-def test_other_models_are_refused(text: str, code: str) -> None:
-    with pytest.raises(ModelRefused) as refused:
-        export_forest(text, 5)
-    assert refused.value.code == code
 
 
 def test_parity_wants_rows() -> None:

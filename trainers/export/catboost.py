@@ -16,6 +16,7 @@ import importlib
 import json
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from engine.errors import DeviceMissing
 from engine.runtimes.forest.layout import Forest
 from engine.types import CLASSES, F64
 
+from ..family import alone
 from .forest import Tree, base_of, columns_of, damaged, forest, next_above, reading, unsupported
 
 _MULTICLASS = ("MultiClass",)
@@ -53,20 +55,41 @@ def export_catboost(model: bytes, n_features: int, classes: Sequence[int] = (-1,
 
 
 def as_json(model: bytes) -> bytes:
-    """A .cbm as JSON, by the library itself."""
+    """A .cbm as JSON, by the library itself, in a process of its own: some damaged ones end it."""
+    try:
+        become = alone(_converted, model)
+    except BrokenProcessPool:
+        raise damaged("CatBoost", "the library's process ended on it") from None
+    match become:
+        case bytes():
+            return become
+        case ("missing", words):
+            raise DeviceMissing(
+                "library_missing", f"a .cbm is read by catboost, which can't be imported: {words}",
+                hint="pip install 'tocsin[trees]', or save the model as .json",
+            )
+        case ("unsupported", words):
+            raise unsupported(words, _INSTEAD)
+        case (_, words):
+            raise damaged("CatBoost", words)
+
+
+def _converted(model: bytes) -> bytes | tuple[str, str]:
+    """JSON; else what is wrong: `missing` (the library), `damaged`, `unsupported`, with the library's words."""
     try:
         library = importlib.import_module("catboost")
     except (ImportError, OSError) as error:
-        raise DeviceMissing(
-            "library_missing", f"a .cbm is read by catboost, which can't be imported: {error}",
-            hint="pip install 'tocsin[trees]', or save the model as .json",
-        ) from None
+        return "missing", str(error)
+    try:
+        loaded = library.CatBoost().load_model(blob=model)
+    except library.CatBoostError as error:
+        return "damaged", str(error).splitlines()[0]
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "model.json"
         try:
-            library.CatBoost().load_model(blob=model).save_model(str(said), format="json")
-        except library.CatBoostError as error:
-            raise damaged("CatBoost", str(error).splitlines()[0]) from None
+            loaded.save_model(str(said), format="json")
+        except library.CatBoostError as error:         # text and embedding features
+            return "unsupported", str(error).splitlines()[0].rpartition(": ")[2]
         return said.read_bytes()
 
 
@@ -121,6 +144,8 @@ class _Values:
 def _symmetric(trees: list[dict[str, Any]], features: _Features, values: _Values, n_features: int, base: F64) -> Forest:
     levels = [tree["splits"] or [] for tree in trees]
     value = [values.of(tree["leaf_values"]) for tree in trees]
+    if any(len(leaves) != 1 << len(tree) for leaves, tree in zip(value, levels, strict=True)):
+        raise ValueError("not a leaf for every way through a tree's levels")
     feature, threshold, nan_right = features.splits([split for tree in levels for split in tree])
     none = np.zeros(0, np.int32)
     return Forest(

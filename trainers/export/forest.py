@@ -40,7 +40,7 @@ def parity(served: Served, library_probabilities: NDArray[Any], X: F32) -> float
 class Slopes(NamedTuple):
     """A tree's linear leaves: how many slopes each has, theirs behind one another, and what holds where an x is NaN."""
 
-    count: I64
+    counts: I64
     feature: I64
     slope: F64
     fallback: F64
@@ -83,7 +83,7 @@ def forest(trees: Sequence[Tree], n_features: int, base: F64) -> Forest:
         tree_class=np.array([tree.speaks_for for tree in trees], np.int32),
         value=np.concatenate([tree.value for tree in trees]),
         base=base,
-        slope_start=np.cumsum(np.concatenate([[0], *(one.count for one in slopes)]) if slopes else [], dtype=np.int32),
+        slope_start=np.cumsum(np.concatenate([[0], *(one.counts for one in slopes)]) if slopes else [], dtype=np.int32),
         slope_feature=_joined([one.feature for one in slopes]).astype(np.int32),
         slope=_joined([one.slope for one in slopes]),
         fallback=_joined([one.fallback for one in slopes]),

@@ -38,7 +38,7 @@ def export_lightgbm(text: str, n_features: int, classes: Sequence[int] = (-1, 0,
     Raises ModelRefused: `forest_unsupported` for what a Forest can't say (another objective, categorical splits),
     `forest_damaged` for a text that isn't whole.
     """
-    header, trees = _sections(text)
+    header, trees = sections(text)
     columns = columns_of(classes)
     with reading("LightGBM"):
         spoken_for, scale = _objective(header, columns)
@@ -66,7 +66,7 @@ def _unsupported(what: str) -> ModelRefused:
     )
 
 
-def _sections(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+def sections(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     """The `key=value` lines before the first tree, and those of each tree."""
     header: dict[str, str] = {}
     trees: list[dict[str, str]] = []

@@ -13,7 +13,6 @@ Exported is what the library answers that saved the file: a `Booster` all its tr
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -21,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import DeviceMissing
 from engine.runtimes.forest.layout import Forest
 from engine.types import CLASSES, F64
 
-from .forest import LOWEST, Tree, base_of, columns_of, damaged, forest, reading, unsupported
+from .forest import LOWEST, Tree, base_of, columns_of, forest, reading, unsupported
+from .ubjson import decode
 
 _MULTICLASS = ("multi:softprob", "multi:softmax")
 _LOGISTIC = ("binary:logistic", "reg:logistic")
@@ -37,11 +36,10 @@ def export_xgboost(model: bytes, n_features: int, classes: Sequence[int] = (-1, 
 
     classes: the label behind each of the library's class numbers; a label that isn't among them has probability 0.
     Raises ModelRefused: `forest_unsupported` for what a Forest can't say (another objective or booster, categorical
-    splits), `forest_damaged` for bytes that are no whole model; DeviceMissing (`library_missing`) where UBJSON is given
-    and the library isn't there to read it.
+    splits), `forest_damaged` for bytes that are no whole model.
     """
     with reading("XGBoost"):
-        learner = json.loads(model if is_json(model) else as_json(model))["learner"]
+        learner = read(model)["learner"]
         booster, weight = learner["gradient_booster"], None
         if booster["name"] == "dart":
             weight, booster = booster["weight_drop"], booster["gbtree"]
@@ -59,25 +57,9 @@ def export_xgboost(model: bytes, n_features: int, classes: Sequence[int] = (-1, 
         return forest(trees[: _answering(learner, grown, len(spoken_for))], n_features, base)
 
 
-def is_json(model: bytes) -> bool:
-    """Both begin with a brace; UBJSON goes on with the length of the first key."""
-    return model[:1] == b"{" and model[1:].lstrip()[:1] == b'"'
-
-
-def as_json(model: bytes) -> bytes:
-    """UBJSON as JSON, by the library itself."""
-    try:
-        library = importlib.import_module("xgboost")
-    except (ImportError, OSError) as error:
-        raise DeviceMissing(
-            "library_missing", f"a UBJSON model is read by xgboost, which can't be imported: {error}",
-            hint="pip install 'tocsin[trees]', or save the model as .json",
-        ) from None
-    try:
-        booster = library.Booster(model_file=bytearray(model))
-    except library.core.XGBoostError as error:
-        raise damaged("XGBoost", str(error).splitlines()[0]) from None
-    return bytes(booster.save_raw("json"))
+def read(model: bytes) -> Any:
+    """What JSON or UBJSON says; both begin with a brace, UBJSON goes on with the length of the first key."""
+    return json.loads(model) if model[1:].lstrip()[:1] == b'"' else decode(model)
 
 
 def _objective(learner: dict[str, Any], columns: list[int]) -> tuple[list[int], F64]:

@@ -81,9 +81,7 @@ def demo(
     if is_cold():
         note("the first run compiles kernels for this machine, which takes about half a minute; the next starts at once")
     with ExitStack() as stack:
-        fits = start_fits(experts, "lean", config)
-        for fit in fits:
-            stack.callback(fit.stop)
+        fits = stack.enter_context(start_fits(experts, "lean", config))
         name, ticks = _source(source, config)
         middle = first_row(ticks, int(ticks.ts[len(ticks) // 2]))
         first, second = ticks[:middle], ticks[middle:]

@@ -6,7 +6,8 @@ validation lies before it and sets calibration and thresholds; a fit sees neithe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from engine.types import CLASSES, F32, I64, TickBatch
 
 from .calibration import fit_calibration
 from .dataset import Dataset, build
-from .fit import PARITY, Fit, Fitted, Rows
+from .fit import PARITY, Failed, Fits, Fitted, Rows
 from .label_file import LabelFile
 from .metrics import auc, columns, compare, log_loss, prior, row_losses
 from .splits import Split, audit, purged_split
@@ -34,6 +35,8 @@ from .thresholds import thresholds
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+log = logging.getLogger(__name__)
 
 GOLDEN = 16
 """Rows replayed before a bundle may answer."""
@@ -59,14 +62,15 @@ class Trained:
 
 
 def train(
-    ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
+    ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Fits,
     moments: Moments, progress: Progress, features: FeatureSet, champion: str | None = None, labels: LabelFile | None = None,
 ) -> Trained:
     """Ticks to a signed bundle in the registry; any failure leaves the registry as it was.
 
-    fits: children started beforehand (`Fit`), one per expert. champion: the version to beat.
-    labels: learned instead of the triple barrier's. Raises InputRefused (too few events, bad ticks or labels),
-    ModelRefused (`parity`), DeviceMissing, TocsinError (`fit_died`, `fit_failed`).
+    fits: children started beforehand, one per expert; one that fails costs its expert, which `metrics` and the log name.
+    champion: the version to beat. labels: learned instead of the triple barrier's. Raises InputRefused (too few events, bad
+    ticks or labels), and where no expert stands what the first raised: ModelRefused (`parity`), DeviceMissing, TocsinError
+    (`fit_died`, `fit_failed`).
     """
     progress("features and labels", 0, 1)
     data = build(ticks, moments, features, labels)
@@ -74,7 +78,7 @@ def train(
     audit(split, data.event_ts, data.end_ts)
     progress("features and labels", 1, 1)
 
-    fitted = _fit(fits, data, split, progress)
+    fitted, failed = _fit(fits, data, split, progress)
 
     progress("calibration and comparison", 0, 1)
     served = {f.name: Forest.from_bytes(f.served) for f in fitted}
@@ -92,6 +96,7 @@ def train(
     margins = probabilities[split.validation, 1].astype(np.float64) - probabilities[split.validation, 2]
     buy, sell = thresholds(margins)
     metrics = _compare(data, split, probabilities, _bundle(registry, champion, features))
+    metrics["failed"] = {name: f"{error.args[0]} [{error.code}]" for name, error in failed}
     golden = _golden(data, split, probabilities)
     manifest = _manifest(data, features, experts, Policy(buy, sell), moments, rules, metrics, fitted, golden)
     files = {name: content for f in fitted for name, content in
@@ -102,21 +107,24 @@ def train(
     return Trained(version, metrics["against_prior"]["better"], against["better"] if against else None, metrics)
 
 
-def _fit(fits: Sequence[Fit], data: Dataset, split: Split, progress: Progress) -> list[Fitted]:
+def _fit(fits: Fits, data: Dataset, split: Split, progress: Progress) -> tuple[list[Fitted], list[Failed]]:
     rows = split.train
     sent = Rows(data.matrix[rows], data.y[rows], data.weight[rows], data.event_ts[rows], data.end_ts[rows])
-    for fit in fits:
-        fit.start(sent)
-    fitted = []
-    for fit in fits:
-        done = fit.result(lambda done, total, name=fit.name: progress(f"fitting {name}", done, total))  # type: ignore[misc]
-        if not done.parity <= PARITY:
-            raise ModelRefused(
-                "parity", f"{done.name}: exported and library probabilities differ by {done.parity:.2g}",
-                hint="this combination of library version and parameters can't be served; report it",
-            )
-        fitted.append(done)
-    return fitted
+    done, failed = fits.run(sent, lambda name, done, total: progress(f"fitting {name}", done, total))
+    fitted = [f for f in done if f.parity <= PARITY]
+    failed += [Failed(f.name, _unlike(f)) for f in done if not f.parity <= PARITY]
+    for name, error in failed:
+        log.error("training without %s: %s", name, error.args[0])
+    if not fitted:
+        raise failed[-1].error
+    return fitted, failed
+
+
+def _unlike(fitted: Fitted) -> ModelRefused:
+    return ModelRefused(
+        "parity", f"{fitted.name}: exported and library probabilities differ by {fitted.parity:.2g}",
+        hint="this combination of library version and parameters can't be served; report it",
+    )
 
 
 def _compare(data: Dataset, split: Split, probabilities: F32, champion: Bundle | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from ctypes import c_uint64
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
@@ -352,10 +353,10 @@ def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Deci
     from .training import start_fits, train_and_decide
 
     want = config.trainer
-    fits = start_fits(want.experts, want.preset, config)
-    registry = Registry(config.registry_path, config.trust_path)
-    source = open_log(config.url, deployment=config.log.deployment)
-    try:
+    with start_fits(want.experts, want.preset, config) as fits, ExitStack() as stack:
+        registry = Registry(config.registry_path, config.trust_path)
+        source = open_log(config.url, deployment=config.log.deployment)
+        stack.callback(source.close)
         ticks, rules = ticks_of_log(source, registry, config, want.days, hurry)
         try:
             _, decision = train_and_decide(
@@ -365,10 +366,6 @@ def _train_once(config: Config, trigger: str, hurry: Callable[[], None]) -> Deci
             )
         finally:                                   # a bundle that was made and couldn't be activated is one more, too
             _prune(source, registry, config.registry.keep)
-    finally:
-        for fit in fits:
-            fit.stop()
-        source.close()
     return decision
 
 

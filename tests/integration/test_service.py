@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -173,7 +174,7 @@ def test_a_bundle_that_cant_be_activated_counts_among_those_kept(tmp_path: Path,
         publish_speaking(registry, private)
         raise ModelRefused("engine_refused", "an engine can't answer with it", hint="")
 
-    monkeypatch.setattr(training, "start_fits", lambda *args: [])
+    monkeypatch.setattr(training, "start_fits", lambda *args: nullcontext())
     monkeypatch.setattr(training, "train_and_decide", refused)
     log = create_log(config.url, 1)
     try:

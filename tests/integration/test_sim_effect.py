@@ -16,7 +16,7 @@ from engine.instruments import Instruments
 from engine.manifest import Moments
 from engine.registry import Registry, signing
 from engine.types import Reason
-from trainers.fit import Fit
+from trainers.fit import Fits
 from trainers.labels import label_batch
 from trainers.pipeline import train
 
@@ -26,15 +26,12 @@ SEEDS = (1, 2, 3)
 def trained(folder: Path, seed: int, effect: float) -> dict[str, Any]:
     """What a training says of itself: the last fifth of the events is the test, purged, and the prior the reference."""
     signing.generate(folder / "keys")
-    fit = Fit("lightgbm", idx=1, preset="lean", threads=2)
-    try:
+    with Fits(["lightgbm"], "lean", threads=2) as fits:
         return train(
             simulate(4.0, seed, effect), Registry(folder / "registry", folder / "keys/public.pem"),
-            signing.load_private(folder / "keys/private.pem"), Instruments(), [fit], Moments(), lambda *stage: None,
+            signing.load_private(folder / "keys/private.pem"), Instruments(), fits, Moments(), lambda *stage: None,
             FeatureSet.default(),
         ).metrics
-    finally:
-        fit.stop()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -18,7 +18,7 @@ from engine.registry import Registry, signing
 from engine.types import Reason, TickBatch
 from tests.made import made_ticks
 from trainers.dataset import build
-from trainers.fit import Fit
+from trainers.fit import Fits
 from trainers.label_file import LabelFile, join, read_labels
 from trainers.labels import uniqueness
 from trainers.pipeline import train
@@ -194,14 +194,11 @@ def test_a_bundle_learns_them_and_says_so(tmp_path: Path) -> None:
     given = written(tmp_path, last_move(ticks))
     signing.generate(tmp_path / "keys")
     registry = Registry(tmp_path / "registry", tmp_path / "keys/public.pem")
-    fit = Fit("lightgbm", idx=1, preset="lean", threads=2)
-    try:
+    with Fits(["lightgbm"], "lean", threads=2) as fits:
         trained = train(
-            ticks, registry, signing.load_private(tmp_path / "keys/private.pem"), Instruments(), [fit],
+            ticks, registry, signing.load_private(tmp_path / "keys/private.pem"), Instruments(), fits,
             Moments(kind="bar:1m"), lambda *stage: None, FeatureSet.default(), labels=given,
         )
-    finally:
-        fit.stop()
     manifest = registry.read(trained.version).manifest
     assert manifest.training.labels == "own.parquet"
     assert manifest.training.events == len(build(ticks, Moments(), FeatureSet.default(), given).y)

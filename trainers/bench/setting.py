@@ -29,7 +29,7 @@ from engine.wire.records import canonical
 
 from ..experts.devices import cpu_budget
 from ..experts.lightgbm import LightGBMExpert
-from ..fit import Fit
+from ..fit import Fits
 from ..pipeline import train
 from . import bare
 from .machine import Cores, pin, split_cores
@@ -94,14 +94,11 @@ class Bench:
         self.listener = process(self.cores.others)
 
     def _train(self) -> Bundles:
-        fit = Fit(LightGBMExpert.name, LightGBMExpert.place, "lean", cpu_budget())
-        try:
+        with Fits([LightGBMExpert.name], "lean", cpu_budget()) as fits:
             fitted = train(
-                simulate(MODEL_DAYS), self.registry, self.private, Instruments(), [fit], Moments(kind="tick"),
+                simulate(MODEL_DAYS), self.registry, self.private, Instruments(), fits, Moments(kind="tick"),
                 lambda *progress: None, FeatureSet.default(),
             )
-        finally:
-            fit.stop()
         contents = self.registry.read(fitted.version)
 
         def again(moments: Moments) -> str:

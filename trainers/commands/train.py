@@ -57,10 +57,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.ticks is None and args.map:
         raise UsageError("train_source", "--map is about files", hint="name them: --ticks FILE")
     labels = read_labels(Path(args.labels)) if args.labels else None
-    fits = start_fits(args.experts, args.preset, config)
     with ExitStack() as stack:
-        for fit in fits:
-            stack.callback(fit.stop)
+        fits = stack.enter_context(start_fits(args.experts, args.preset, config))
         private = signing.load_private(keys(config))
         registry = Registry(config.registry_path, config.trust_path)
         log = None
@@ -120,6 +118,7 @@ def in_words(trained: Trained, activated: bool, labels: str | None) -> str:
         f"AUC of {m['auc']['neutral']:.3f}, and which way with {m['auc']['direction']:.3f} (0.5 is chance)",
         f"  {verdict(m['against_prior'], 'the prior')}",
     ]
+    lines += [f"  without {name}: {why}" for name, why in m["failed"].items()]
     if m["refused"]:
         lines.append(f"  refused ticks: {', '.join(f'{count:,} {code}' for code, count in m['refused'].items())}")
     if labels and any(m["dropped"].values()):

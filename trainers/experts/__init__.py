@@ -37,6 +37,11 @@ def chosen(experts: str) -> list[str]:
     return wanted
 
 
+def cost(name: str) -> float:
+    """About how long a fit of this expert takes, LightGBM's being 1."""
+    return _experts()[name].cost
+
+
 def create(
     name: str, idx: int = 1, device: str = "auto", gpu_only: bool = False, threads: int | None = None,
     preset: str = "lean", **params: Any,

@@ -11,9 +11,11 @@ it, or after a failed one, comes from the model before.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import json
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,7 +26,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.errors import DeviceMissing, InputRefused, ModelRefused
+from engine.errors import DeviceMissing, InputRefused, ModelRefused, TocsinError
+from engine.runtimes.forest.layout import Forest
 from engine.types import CLASSES, F32, F64, I64
 
 from ..metrics import LABELS
@@ -40,11 +43,18 @@ from .rows import (
     weights_of,
 )
 
-FORMAT = 1
-"""Of a saved expert's description."""
+FORMAT = 2
+"""Of a saved expert's description. 2: sealed as a whole."""
 
 Progress = Callable[[int, int], None]
 """Called with (round, of so many)."""
+
+
+Space = dict[str, tuple[Any, ...]]
+"""What a search may try: {parameter: (low, high, "log" | "linear" | "int")}, evenly over the logarithm, the numbers or
+the whole numbers from low to high, both included; or {parameter: (one, another, …)}, choices that are equally good."""
+
+SCALES = ("log", "linear", "int")
 
 
 class Served(Protocol):
@@ -109,6 +119,10 @@ class Trainable(ABC):
     """What the library's own file is called in a bundle."""
     presets: ClassVar[dict[str, dict[str, Any]]]
     """The expert's own parameters, the same names in each."""
+    search_space: ClassVar[Space] = {}
+    """Of the expert's own parameters, those worth searching."""
+    cost: ClassVar[float] = 1.0
+    """How long a lean fit takes, LightGBM's being 1; of parallel fits the longest begins first."""
     ndim: ClassVar[int] = 2
     """Of X; 3 for windows (n, T, F)."""
 
@@ -143,20 +157,27 @@ class Trainable(ABC):
 
     @abstractmethod
     def _write(self, model: Any, description: str) -> bytes:
-        """The library's own file, with one line of description inside."""
+        """The library's own file, with the description (a line of ASCII) inside, once and as it is."""
 
     @abstractmethod
-    def _read(self, data: bytes) -> tuple[Any, str]:
-        """Model and description of such a file. Raises ModelRefused."""
+    def _read(self, data: bytes) -> Any:
+        """The model of such a file, without the description."""
 
     @abstractmethod
     def _gpus(self) -> Gpus:
         """The GPUs the library can use."""
 
+    def where(self, gpus: Gpus | None = None) -> Device:
+        """Where a fit would run; with other GPUs than the library finds, if they are given.
+
+        Raises ParameterRefused, DeviceMissing.
+        """
+        return choose_device(self.device, self.idx, self.gpu_only, lambda: gpus or self._gpus())
+
     # fit, predict
 
     def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, times: ArrayLike | None = None,
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None, times: ArrayLike | None = None,
         end_times: ArrayLike | None = None, *, progress: Progress | None = None,
     ) -> Self:
         """Train; rows stand in order of time, or `times` says when each was.
@@ -167,13 +188,16 @@ class Trainable(ABC):
 
         Where the settings stop early, the last 15 % of rows validates. Training rows end 24 rows or 1 % before it,
         or, with times and end_times, are those whose label ends before it begins. A class without training rows has
-        probability 0. Raises InputRefused (`shape`, `empty`, `dtype`, `labels`, `one_class`, `weights`, `end_times`,
-        `too_few_rows`), ParameterRefused, DeviceMissing.
+        probability 0; where only one class has any, that class has probability 1 and no library is asked. Raises
+        InputRefused (`shape`, `empty`, `dtype`, `labels`, `weights`, `end_times`, `too_few_rows`), ParameterRefused,
+        DeviceMissing, TocsinError (`fit_failed`).
         """
         rows, names = rows_of(X, ndim=self.ndim)
         n = len(rows)
+        if y is None:
+            raise InputRefused("labels", f"{self.name} requires y to be passed, but the target y is None", hint="fit(X, y)")
         labels, weight = labels_of(column_of("y", y, n)), weights_of(sample_weight, n)
-        device = choose_device(self.device, self.idx, self.gpu_only, self._gpus)
+        device = self.where()
         settings = self.settings(n, device)
         when = None if times is None else stamps_of("times", times, n)
         ends = None if end_times is None else stamps_of("end_times", end_times, n)
@@ -181,11 +205,8 @@ class Trainable(ABC):
         if settings["early_stopping"]:
             train, validation = train_and_validation(n, when, ends)
 
+        train = train[weight[train] > 0]                   # what weighs nothing teaches nothing, its class included
         contiguous, classes = remap_labels_to_contiguous(labels[train])
-        if classes.size < 2:
-            raise InputRefused(
-                "one_class", f"every label to train on is {classes[0]}", hint="give rows of at least two classes"
-            )
         class_weight = np.ones(classes.size)
         if self.class_weight == "balanced":
             class_weight = train.size / (classes.size * np.bincount(contiguous))
@@ -197,10 +218,12 @@ class Trainable(ABC):
             return Rows(rows[chosen], y, weight[chosen] * class_weight[y])
 
         validation = validation[np.isin(labels[validation], classes)]
-        model, rounds = self._train(Task(
-            part(train), part(validation) if validation.size else None, classes.size, names, settings, device,
-            self.threads or cpu_budget(), progress,
-        ))
+        model, rounds = None, 0
+        if classes.size > 1:
+            model, rounds = self._train(Task(
+                part(train), part(validation) if validation.size else None, classes.size, names, settings, device,
+                self.threads or cpu_budget(), progress,
+            ))
         self._fitted = Fitted(
             model, tuple(classes.tolist()), tuple(class_prior.tolist()), rows.shape[-1], names, settings, rounds
         )
@@ -215,10 +238,12 @@ class Trainable(ABC):
         rows, _ = rows_of(X, fitted.names, self.ndim)
         if rows.shape[-1] != fitted.n_features:
             raise InputRefused(
-                "shape", f"{rows.shape[-1]} features, fitted on {fitted.n_features}", hint="give the columns of the fit"
+                "shape", f"X has {rows.shape[-1]} features, but {type(self).__name__} is expecting {fitted.n_features} "
+                "features as input", hint="give the columns of the fit",
             )
         out = np.zeros((len(rows), len(CLASSES)), np.float32)
-        out[:, [label % len(CLASSES) for label in fitted.classes]] = self._answer(fitted, rows)
+        columns = [label % len(CLASSES) for label in fitted.classes]
+        out[:, columns] = self._answer(fitted, rows) if len(columns) > 1 else 1.0
         return out
 
     def predict(self, X: Any) -> I64:
@@ -229,7 +254,8 @@ class Trainable(ABC):
 
     def export(self) -> Served:
         """What the engine runs: answers as `predict_proba` within 1e-6. Raises NotFitted."""
-        return self._export(self._now())
+        fitted = self._now()
+        return self._export(fitted) if len(fitted.classes) > 1 else _always(fitted)
 
     def save(self, path: str | os.PathLike[str]) -> Self:
         """One file, written whole or not at all: the library's own, with what `load` needs inside. Raises NotFitted."""
@@ -250,21 +276,21 @@ class Trainable(ABC):
         return self.from_bytes(data)
 
     def to_bytes(self) -> bytes:
-        """What `save` writes."""
+        """What `save` writes: the library's own file; where only one class was seen, the description alone."""
         fitted = self._now()
         said = {field: getattr(fitted, field) for field in _SAVED}
-        return self._write(fitted.model, json.dumps({"format": FORMAT, "name": self.name} | said))
+        description = _OPEN + json.dumps({"format": FORMAT, "name": self.name} | said)
+        return _seal(self._write(fitted.model, description) if len(fitted.classes) > 1 else description.encode())
 
     def from_bytes(self, data: bytes) -> Self:
         """What `load` reads. Raises ModelRefused (`model_format`, `model_damaged`)."""
-        model, description = self._read(data)
-        said = json.loads(description)
+        said = _unseal(data)
         if (said.pop("format"), said.pop("name")) != (FORMAT, self.name):
             raise ModelRefused(
                 "model_format", f"not a {self.name} of format {FORMAT}", hint="load it with the expert that saved it"
             )
         said = {field: tuple(value) if isinstance(value, list) else value for field, value in said.items()}
-        self._fitted = Fitted(model, **said)
+        self._fitted = Fitted(self._read(data) if len(said["classes"]) > 1 else None, **said)
         return self
 
     @property
@@ -346,6 +372,13 @@ class Trainable(ABC):
         return {self.requires: str(self.library().__version__)}
 
     @classmethod
+    def fit_failed(cls, error: Exception) -> TocsinError:
+        """What the library said, as our error."""
+        return TocsinError(
+            "fit_failed", f"{cls.requires} could not fit: {error}", hint="its message names the parameter or the data"
+        )
+
+    @classmethod
     def library(cls) -> Any:
         """The imported library. Raises DeviceMissing (`library_missing`)."""
         try:
@@ -369,3 +402,47 @@ class Trainable(ABC):
 
 _COMMON = ("idx", "device", "gpu_only", "threads", "preset", "class_weight")
 _SAVED = tuple(field.name for field in fields(Fitted) if field.name != "model")
+_OPEN = f"tocsin={'0' * 64} "
+"""How a description begins until its file is sealed; the digest takes the zeros' place."""
+_SEAL = re.compile(rb"tocsin=([0-9a-f]{64}) (?=\{)")
+
+
+def plain_names(names: tuple[str, ...] | None) -> list[str] | None:
+    """Names as every library's file can hold them; None where they couldn't be told apart then."""
+    plain = [re.sub(r"[^\w.-]", "_", name, flags=re.ASCII) for name in names or ()]
+    return plain if plain and len(set(plain)) == len(plain) else None
+
+
+def _always(fitted: Fitted) -> Forest:
+    """One leaf, for the only class there is."""
+    none = np.zeros(0, np.int32)
+    column = fitted.classes[0] % len(CLASSES)
+    base = np.full(len(CLASSES), -np.inf)
+    base[column] = 0.0
+    return Forest(
+        n_features=fitted.n_features, feature=none, threshold=np.zeros(0, np.float32), left=none, right=none,
+        nan_right=np.zeros(0, np.bool_), root=np.array([~0], np.int32), tree_class=np.array([column], np.int32),
+        value=np.zeros((1, 1)), base=base, slope_start=none, slope_feature=none, slope=np.zeros(0),
+        fallback=np.zeros(0), level_start=none, cover=np.zeros(0),
+    )
+
+
+def _seal(data: bytes) -> bytes:
+    """The file with its own SHA-256 in the place of the description's zeros."""
+    return data.replace(_OPEN.encode(), f"tocsin={hashlib.sha256(data).hexdigest()} ".encode(), 1)
+
+
+def _unseal(data: bytes) -> dict[str, Any]:
+    """What a file says of itself, before a library reads a byte: they don't survive every damaged file.
+
+    Raises ModelRefused (`model_damaged`).
+    """
+    found = _SEAL.search(data)
+    if found is None:
+        raise ModelRefused(
+            "model_damaged", "not a whole model that this version saved", hint="save it again, or name another file"
+        )
+    if hashlib.sha256(data[: found.start()] + _OPEN.encode() + data[found.end() :]).hexdigest() != found[1].decode():
+        raise ModelRefused("model_damaged", "the model was altered after it was saved", hint="fetch it again")
+    said: dict[str, Any] = json.JSONDecoder().raw_decode(data[found.end() :].decode("latin-1"))[0]
+    return said

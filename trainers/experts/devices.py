@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -17,8 +18,11 @@ class ParameterRefused(UsageError, ValueError):
     """A parameter the expert doesn't have, or a value it can't take."""
 
 
+CPU, GPU = "cpu", "gpu"
+
+
 class Device(NamedTuple):
-    """Where a fit runs: the `cpu`, or the `gpu` of this number."""
+    """Where a fit runs: the CPU, or the GPU of this number."""
 
     kind: str
     number: int = 0
@@ -46,33 +50,56 @@ def choose_device(
     idx), `cuda:3` (GPU 3). gpus: asked only where a GPU may be used. Raises DeviceMissing (`gpu_missing`) where a
     GPU is demanded and isn't there, ParameterRefused (`device`).
     """
-    wanted = device
-    if device == "auto":
-        wanted = environ.get("TOCSIN_DEVICE", "auto")
-        if wanted == "cpu" and gpu_only:               # an argument outranks the environment
-            wanted = "auto"
+    wanted = _wanted(device, gpu_only, environ)
     kind, _, number = wanted.partition(":")
-    known = number.isdecimal() or wanted == kind if kind in ("gpu", "cuda") else wanted in ("auto", "cpu")
+    known = number.isdecimal() or wanted == kind if kind in (GPU, "cuda") else wanted in ("auto", CPU)
     if not known:
         raise ParameterRefused("device", f"device {wanted!r}", hint="a device is auto, cpu, gpu, or cuda:3 for GPU 3")
-    if kind == "cpu":
+    if kind == CPU:
         if gpu_only:
             raise ParameterRefused("device", "device cpu and gpu_only", hint="leave one of them out")
-        return Device("cpu")
+        return Device(CPU)
     there = gpus()
     gpu = int(number) if number else assigned_gpu(idx, max(there.usable, 1))
     if gpu < there.usable:
-        return Device("gpu", gpu)
-    if kind == "auto" and not gpu_only:
-        _say_once(f"training on the CPU: {there.why_none}")
-        return Device("cpu")
+        return Device(GPU, gpu)
     why = f"GPU {gpu} was asked for, {there.usable} can be used" if there.usable else there.why_none
-    raise DeviceMissing("gpu_missing", f"no GPU to train on: {why}", hint=there.hint)
+    return left_for_cpu(device, gpu_only, why, there.hint, environ)
+
+
+def left_for_cpu(
+    device: str, gpu_only: bool, why: str, hint: str, environ: Mapping[str, str] = os.environ
+) -> Device:
+    """The CPU, said once for each reason, where no GPU was demanded. Raises DeviceMissing (`gpu_missing`) where one was."""
+    if gpu_only or _wanted(device, gpu_only, environ) != "auto":
+        raise DeviceMissing("gpu_missing", f"no GPU to train on: {why}", hint=hint)
+    _say_once(f"training on the CPU: {why}")
+    return Device(CPU)
+
+
+def _wanted(device: str, gpu_only: bool, environ: Mapping[str, str]) -> str:
+    """The argument, else the environment; an argument `gpu_only` outranks an environment's cpu."""
+    named = environ.get("TOCSIN_DEVICE", "auto") if device == "auto" else device
+    return "auto" if device == "auto" and named == CPU and gpu_only else named
 
 
 @cache
 def _say_once(message: str) -> None:
     log.info(message)
+
+
+@cache
+def cuda_gpus() -> Gpus:
+    """What the CUDA driver shows; it heeds CUDA_VISIBLE_DEVICES."""
+    none = Gpus(0, "the CUDA driver shows no GPU", "install the NVIDIA driver, and see that CUDA_VISIBLE_DEVICES hides none")
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return none
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return none
+    return Gpus(count.value)
 
 
 def thread_shares(budget: int, fits: int) -> list[int]:

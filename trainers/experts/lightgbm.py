@@ -8,7 +8,6 @@ there are threads, so a split could fall otherwise where two are equally good. O
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import re
 from collections.abc import Callable
 from functools import cache
@@ -17,13 +16,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ModelRefused, TocsinError
 from engine.runtimes.forest.layout import Forest
 from engine.types import F32
 
 from ..export.lightgbm import export_lightgbm
-from .base import Fitted, Progress, Task, Trainable
-from .devices import Device, Gpus, cpu_budget
+from .base import Fitted, Progress, Space, Task, Trainable, plain_names
+from .devices import GPU, Device, Gpus, cpu_budget
 from .rows import (
     Rows,
     remap_labels_to_contiguous,
@@ -41,8 +39,8 @@ _GPU_MAX_BIN = 63
 _ROWS_PER_LEAF_ROW = 50
 _CL_DEVICE_TYPE, _CL_DEVICE_TYPE_GPU, _CL_DEVICE_TYPE_ALL = 0x1000, 1 << 2, 0xFFFFFFFF
 
-_DESCRIPTION = re.compile(rb"\ntocsin=(?P<digest>[0-9a-f]{64}) (?P<said>\{.*\})(?=\n)")
-_END = b"\npandas_categorical:"
+_DESCRIPTION = re.compile(r"\ntocsin=.*")
+_END = "\npandas_categorical:"
 """What the library's text ends with; the description stands on a line before it, where the library doesn't look."""
 
 
@@ -72,11 +70,17 @@ class LightGBMExpert(Trainable):
         },
     }
 
+    search_space: ClassVar[Space] = {
+        "rounds": (20, 200, "int"), "num_leaves": (8, 64, "int"), "learning_rate": (0.02, 0.2, "log"),
+        "min_data_in_leaf": (20, 1000, "int"), "feature_fraction": (0.2, 1.0, "linear"),
+        "bagging_fraction": (0.3, 1.0, "linear"), "max_bin": (31, 63, 127, 255), "path_smooth": (0.0, 50.0, "linear"),
+    }
+
     def settings(self, n: int, device: Device) -> dict[str, Any]:
         settings, given = super().settings(n, device), self.get_params()
         if self.preset == "lean" and given["min_data_in_leaf"] is None:
             settings["min_data_in_leaf"] = min(settings["min_data_in_leaf"], max(1, n // _ROWS_PER_LEAF_ROW))
-        if device.kind == "gpu" and given["max_bin"] is None:
+        if device.kind == GPU and given["max_bin"] is None:
             settings["max_bin"] = min(settings["max_bin"], _GPU_MAX_BIN)
         return settings
 
@@ -87,13 +91,14 @@ class LightGBMExpert(Trainable):
             "objective": "multiclass", "num_class": task.classes, "metric": "multi_logloss", "bagging_freq": 1,
             "num_threads": task.threads, "deterministic": True, "force_row_wise": True, "verbosity": -1,
         }
-        if task.device.kind == "gpu":
+        if task.device.kind == GPU:
             platform, device = _opencl_gpus()[task.device.number]
             params |= {"device_type": "gpu", "gpu_platform_id": platform, "gpu_device_id": device}
 
         def dataset(rows: Rows, reference: Any = None) -> Any:
             return library.Dataset(
-                rows.X, rows.y, reference=reference, weight=rows.weight, feature_name=_plain(task.names), params=params
+                rows.X, rows.y, reference=reference, weight=rows.weight,
+                feature_name=plain_names(task.names) or "auto", params=params,
             )
 
         train = dataset(task.train)
@@ -106,9 +111,7 @@ class LightGBMExpert(Trainable):
         try:
             booster = library.train(params, train, rounds, valid_sets=valid, callbacks=callbacks)
         except library.basic.LightGBMError as error:
-            raise TocsinError(
-                "fit_failed", f"LightGBM could not fit: {error}", hint="its message names the parameter or the data"
-            ) from None
+            raise self.fit_failed(error) from None
         model = _Model.of(booster.model_to_string())             # up to the best round
         return model, int(model.booster.current_iteration())
 
@@ -119,20 +122,11 @@ class LightGBMExpert(Trainable):
         return export_lightgbm(fitted.model.text, fitted.n_features, fitted.classes)
 
     def _write(self, model: _Model, description: str) -> bytes:
-        before, end, after = model.text.encode().rpartition(_END)
-        digest = hashlib.sha256(before + end + after + description.encode()).hexdigest()
-        return before + f"\ntocsin={digest} {description}".encode() + end + after
+        before, end, after = model.text.rpartition(_END)
+        return f"{before}\n{description}{end}{after}".encode()
 
-    def _read(self, data: bytes) -> tuple[_Model, str]:
-        found = _DESCRIPTION.search(data)
-        if found is None:
-            raise ModelRefused(
-                "model_damaged", "not a whole model that this expert saved", hint="save it again, or name another file"
-            )
-        text, description = data[: found.start()] + data[found.end() :], found["said"]
-        if hashlib.sha256(text + description).hexdigest() != found["digest"].decode():
-            raise ModelRefused("model_damaged", "the model was altered after it was saved", hint="fetch it again")
-        return _Model.of(text.decode()), description.decode()
+    def _read(self, data: bytes) -> _Model:
+        return _Model.of(_DESCRIPTION.sub("", data.decode(), count=1))
 
     def _gpus(self) -> Gpus:
         if self.get_params()["linear_tree"]:
@@ -153,12 +147,6 @@ class _Model(NamedTuple):
     def of(cls, text: str) -> _Model:
         """What answers is always read from the text, so that saving and loading can't change a bit."""
         return cls(LightGBMExpert.library().Booster(model_str=text), text)
-
-
-def _plain(names: tuple[str, ...] | None) -> list[str] | str:
-    """Names as the library's text can hold them; "auto" where they can't be told apart then."""
-    plain = [re.sub(r"[^\w.-]", "_", name, flags=re.ASCII) for name in names or ()]
-    return plain if plain and len(set(plain)) == len(plain) else "auto"
 
 
 def _reporting(progress: Progress) -> Callable[[Any], None]:

@@ -67,6 +67,8 @@ def rows_of(X: Any, names: tuple[str, ...] | None = None, ndim: int = 2) -> tupl
     names: the columns to take from a frame, in that order. Raises InputRefused: `shape`, `empty`, `dtype`,
     `feature_missing`.
     """
+    if hasattr(X, "toarray"):
+        raise InputRefused("dtype", "sparse input is not supported", hint="give X.toarray()")
     found = None
     if hasattr(X, "columns") and hasattr(X, "to_numpy"):
         found = tuple(str(name) for name in X.columns)
@@ -75,16 +77,27 @@ def rows_of(X: Any, names: tuple[str, ...] | None = None, ndim: int = 2) -> tupl
             raise InputRefused(
                 "feature_missing", f"the frame lacks {', '.join(missing[:5])}", hint="give every column the fit had"
             )
-        X = (X[list(names)] if names else X).to_numpy()
+        if names and hasattr(X, "iloc"):                   # pandas: a column's name need not be a string
+            X = X.iloc[:, [found.index(name) for name in names]]
+        elif names:
+            X = X[list(names)]
+        X = X.to_numpy()
     try:
         given = np.asarray(X)
     except ValueError as error:
         raise InputRefused("shape", f"not a matrix: {error}", hint="give rows of equal length") from None
     if given.ndim != ndim:
         wanted = "(rows, features)" if ndim == 2 else "(rows, steps, features)"
-        raise InputRefused("shape", f"an array of shape {given.shape}", hint=f"this expert takes {wanted}")
+        raise InputRefused("shape", f"an array of shape {given.shape}", hint=f"Reshape your data: this expert takes {wanted}")
     if given.size == 0:
-        raise InputRefused("empty", f"an array of shape {given.shape} has nothing in it", hint="give at least one row")
+        lacking = "feature" if len(given) else "sample"
+        raise InputRefused(
+            "empty", f"0 {lacking}(s) (shape={given.shape}) while a minimum of 1 is required", hint="give one at least"
+        )
+    if given.dtype.kind == "O":
+        given = _numbers(given)
+    if given.dtype.kind == "c":
+        raise InputRefused("dtype", "Complex data not supported", hint="every column is a number")
     if given.dtype.kind not in "fiub":
         raise InputRefused("dtype", f"values of type {given.dtype}", hint="every column is a number")
     with np.errstate(over="ignore"):
@@ -93,6 +106,14 @@ def rows_of(X: Any, names: tuple[str, ...] | None = None, ndim: int = 2) -> tupl
     if infinite.any():
         rows = np.where(infinite, np.float32(np.nan), rows)
     return rows, found
+
+
+def _numbers(given: NDArray[Any]) -> NDArray[Any]:
+    """Objects that are numbers."""
+    try:
+        return given.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputRefused("dtype", f"not all values are numbers: {error}", hint="every column is a number") from None
 
 
 def column_of(name: str, values: ArrayLike, n: int) -> NDArray[Any]:
@@ -108,10 +129,9 @@ def weights_of(sample_weight: ArrayLike | None, n: int) -> F64:
     if sample_weight is None:
         return np.ones(n)
     weight = column_of("sample_weight", sample_weight, n).astype(np.float64)
-    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.sum() > 0):
-        raise InputRefused(
-            "weights", "some weights are negative or no numbers, or all are 0", hint="a weight is finite and at least 0"
-        )
+    wrong = "" if np.isfinite(weight).all() and (weight >= 0).all() else "some weights are negative or no numbers"
+    if wrong or not weight.any():
+        raise InputRefused("weights", wrong or "every weight is zero", hint="a weight is finite and at least 0")
     return weight
 
 

@@ -56,11 +56,12 @@ check: .venv/dev.stamp          ## style, types, floors, published schemas, noth
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest -q tests/unit/test_house.py tests/unit/test_schemas.py tests/unit/test_documents.py
 
-schemas: .venv/demo.stamp       ## write docs/schemas and the reference pages of docs/ anew from the types
+schemas: .venv/trees.stamp      ## write docs/schemas and the reference pages of docs/ anew from the types
 	$(BIN)/python deploy/schemas.py
 	$(BIN)/python deploy/configuration.py
 	$(BIN)/python deploy/metrics.py
 	$(BIN)/python deploy/features.py
+	$(BIN)/python deploy/experts.py
 	$(BIN)/python deploy/pictures.py
 
 pins: .venv/dev.stamp           ## write deploy/requirements anew from pyproject.toml (newest: make pins UPGRADE=--upgrade)

@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from trainers.experts import names, registered
+from trainers.experts import create, names
 from trainers.experts.base import Trainable
 
 FILE = Path(__file__).parent.parent / "docs" / "experts.md"
@@ -58,19 +58,17 @@ def _span(space: tuple[Any, ...]) -> str:
 
 
 def _expert(name: str) -> str:
-    expert = registered(name)
-    lean, seed = expert.presets["lean"], expert.presets["seed"]
-    rows = [
-        f"| `{parameter}` | {_shown(lean[parameter])} | {_shown(seed[parameter])} | "
-        f"{_span(expert.search_space[parameter]) if parameter in expert.search_space else ''} |"
-        for parameter in lean
+    expert = type(create(name))
+    lean, seed, space = expert.presets["lean"], expert.presets["seed"], expert.search_space
+    base = expert.__bases__[0]
+    said = [
+        f"## `{name}`", f"`{expert.__module__}.{expert.__name__}`, place {expert.place}, needs `{expert.requires}`; its file in a "
+        f"bundle is `{expert.library_file}`.", _words(expert), *([_words(base)] if base is not Trainable else []),
     ]
-    base = inspect.getdoc(expert.__bases__[0]) if expert.__bases__[0] is not Trainable else ""
-    return "\n".join([
-        f"## `{name}`", "", f"`trainers.experts.{name}.{expert.__name__}`, place {expert.place}, needs `{expert.requires}`; "
-        f"its file in a bundle is `{expert.library_file}`.", "", _words(expert), "", *([" ".join((base or "").split()), ""] if base else []),
-        "| parameter | lean | seed | searched |", "|---|---|---|---|", *rows, "",
-    ])
+    rows = [
+        f"| `{one}` | {_shown(lean[one])} | {_shown(seed[one])} | {_span(space[one]) if one in space else ''} |" for one in lean
+    ]
+    return "\n\n".join(said) + "\n\n" + "\n".join(["| parameter | lean | seed | searched |", "|---|---|---|---|", *rows, ""])
 
 
 def document() -> str:

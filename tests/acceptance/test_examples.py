@@ -24,3 +24,37 @@ def test_paper_beside_live(tocsin: Tocsin) -> None:
     assert all('"bundle":"2"' in line and '"deployment":"paper"' in line for line in paper)
     assert not any('"reason":"paused"' in line for line in live)
     assert any('"reason":"paused"' in line for line in paper)
+
+
+def _run(tocsin: Tocsin, *argv: object, code: int = 0) -> str:
+    """In the user's folder, with the installed command first on PATH."""
+    path = f"{tocsin.command.parent}:{tocsin.environ['PATH']}"
+    done = subprocess.run(
+        [str(word) for word in argv], cwd=tocsin.folder, timeout=400, capture_output=True, text=True,
+        env=tocsin.environ | {"PATH": path, "PYTHON": str(tocsin.command.with_name("python"))},
+    )
+    assert done.returncode == code, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_from_libraries(tocsin: Tocsin) -> None:
+    said = _run(tocsin, tocsin.command.with_name("python"), ROOT / "docs/examples/from_libraries.py")
+    for name in ("lightgbm", "xgboost", "xgboost_rf", "xgboost_dart", "catboost", "catboost_alt"):
+        assert f"{name}: " in said
+    assert "the first row's mean of all" in said
+
+
+def test_import_model(tocsin: Tocsin) -> None:
+    _run(tocsin, "sh", ROOT / "docs/examples/import_model.sh")
+    assert tocsin.json("models", "list")[0]["experts"]
+    assert any((tocsin.folder / "exported").rglob("*.txt"))
+
+
+def test_attributions(ours: Tocsin) -> None:
+    registry = ours.folder / ".tocsin/registry"
+    said = _run(
+        ours, ours.command.with_name("python"), ROOT / "docs/examples/attributions.py", registry,
+        ours.folder / ".tocsin/keys/public.pem", "second.parquet", "1",
+    )
+    assert said.count("margin of buy") == 1
+    assert len(said.splitlines()) == 6

@@ -15,7 +15,7 @@ from engine.features import FeatureSet
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["configuration", "metrics", "features"])
+@pytest.mark.parametrize("name", ["configuration", "metrics", "features", "experts"])
 def test_up_to_date(name: str) -> None:
     made: str = runpy.run_path(str(ROOT / "deploy" / f"{name}.py"))["document"]()
     assert (ROOT / "docs" / f"{name}.md").read_text() == made, "run `make schemas`"

@@ -62,8 +62,10 @@ def _expert(name: str) -> str:
     lean, seed, space = expert.presets["lean"], expert.presets["seed"], expert.search_space
     base = expert.__bases__[0]
     said = [
-        f"## `{name}`", f"`{expert.__module__}.{expert.__name__}`, place {expert.place}, needs `{expert.requires}`; its file in a "
-        f"bundle is `{expert.library_file}`.", _words(expert), *([_words(base)] if base is not Trainable else []),
+        f"## `{name}`",
+        f"`{expert.__module__}.{expert.__name__}`, place {expert.place}, needs `{expert.requires}`; its file in a bundle is "
+        f"`{expert.library_file}`.",
+        _words(expert), *([_words(base)] if base is not Trainable else []),
     ]
     rows = [
         f"| `{one}` | {_shown(lean[one])} | {_shown(seed[one])} | {_span(space[one]) if one in space else ''} |" for one in lean

@@ -74,13 +74,24 @@ class Bins:
             table[place, 0] = table[place, 1:, 0]
         return table
 
-    def numbered(self, forest: Forest) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """(S,) column and number of every split of a forest that asks only about what is here."""
-        features = self.features
-        first = np.searchsorted(self.asked >> np.uint64(32), forest.feature.astype(np.uint64))
-        number = np.searchsorted(self.asked, _pairs(forest.feature, forest.threshold)) - first
-        column = np.searchsorted(features, forest.feature) + MOST_FEATURES * forest.nan_right
-        return column.astype(np.uint8), number.astype(np.uint8)
+    def numbered(self, asked: Asked) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """(S,) column, of those that send a missing value left, and number of every split that asks about what is here."""
+        feature = asked.pairs >> np.uint64(32)
+        number = np.searchsorted(self.asked, asked.pairs) - np.searchsorted(self.asked >> np.uint64(32), feature)
+        column = np.searchsorted(self.features, feature.astype(np.int64))
+        return column.astype(np.uint8)[asked.of], number.astype(np.uint8)[asked.of]
+
+
+class Asked(NamedTuple):
+    """What a forest's splits ask about: (feature, threshold) pairs, each once, rising; of: (S,) which of them each split does."""
+
+    pairs: NDArray[np.uint64]
+    of: I64
+
+
+def asked_by(forest: Forest) -> Asked:
+    pairs, of = np.unique(_pairs(forest.feature, forest.threshold), return_inverse=True)
+    return Asked(pairs, of.astype(np.int64))
 
 
 def _pairs(feature: NDArray[np.int32], threshold: F32) -> NDArray[np.uint64]:
@@ -137,16 +148,16 @@ class Plan(NamedTuple):
 def plan(forests: Sequence[Forest]) -> Plan:
     """Lay out what can be of forests as they are answered (`Forest.exact`)."""
     tables: list[Bins] = []
-    found: dict[int, tuple[Shape, list[tuple[I64, int]]]] = {}
+    found: dict[int, tuple[Shape, Asked, list[tuple[I64, int]]]] = {}
     for place, forest in enumerate(forests):
-        shape = survey(forest) if forest.quantum else None
-        runs = shape and _runs(forest, shape.owner, np.arange(forest.root.size))
+        shape, asked = survey(forest) if forest.quantum else None, asked_by(forest)
+        runs = shape and _runs(asked, shape.owner, np.arange(forest.root.size))
         if shape and runs:
-            found[place] = shape, [(trees, _home(tables, asked)) for trees, asked in runs]
+            found[place] = shape, asked, [(trees, _home(tables, pairs)) for trees, pairs in runs]
     sections = [
         section
-        for place, (shape, runs) in found.items() for trees, home in runs
-        for section in _sections(forests[place], place, trees, home, tables[home], shape)
+        for place, (shape, asked, runs) in found.items() for trees, home in runs
+        for section in _sections(forests[place], place, trees, home, tables[home].numbered(asked), shape)
     ]
     return Plan(tables, sections, list(found), [place for place in range(len(forests)) if place not in found])
 
@@ -157,13 +168,12 @@ def _units(forest: Forest) -> NDArray[np.int32]:
     return np.pad(units, [(0, 0), (0, 1)]) if units.shape[1] == K else units
 
 
-def _runs(forest: Forest, owner: I64, trees: I64) -> list[tuple[I64, NDArray[np.uint64]]] | None:
+def _runs(asked: Asked, owner: I64, trees: I64) -> list[tuple[I64, NDArray[np.uint64]]] | None:
     """The trees in as few runs as halving gives whose thresholds a byte can number, with these; None if one alone has more."""
-    mine = np.isin(owner, trees)
-    asked = np.unique(_pairs(forest.feature[mine], forest.threshold[mine]))
-    if Bins().with_(asked) is not None:
-        return [(trees, asked)]
-    halves = [_runs(forest, owner, half) for half in np.array_split(trees, 2)] if trees.size > 1 else [None]
+    pairs = asked.pairs[np.unique(asked.of[np.isin(owner, trees)])] if trees.size < owner.max(initial=-1) + 1 else asked.pairs
+    if Bins().with_(pairs) is not None:
+        return [(trees, pairs)]
+    halves = [_runs(asked, owner, half) for half in np.array_split(trees, 2)] if trees.size > 1 else [None]
     return None if None in halves else [run for half in halves for run in half or ()]
 
 
@@ -220,9 +230,10 @@ def _survey(
 
 
 def _sections(
-    forest: Forest, place: int, trees: I64, home: int, bins: Bins, shape: Shape
+    forest: Forest, place: int, trees: I64, home: int, numbered: tuple[NDArray[np.uint8], NDArray[np.uint8]], shape: Shape
 ) -> Iterator[Section]:
-    tables = _Tables(forest, place, home, *bins.numbered(forest), shape, _units(forest))
+    column = numbered[0] + np.uint8(MOST_FEATURES) * forest.nan_right
+    tables = _Tables(forest, place, home, column, numbered[1], shape, _units(forest))
     if forest.symmetric:
         yield tables.symmetric(trees)
         return

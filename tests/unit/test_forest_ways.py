@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine import cpu
 from engine.errors import UsageError
-from engine.runtimes.forest import cpu
 from engine.runtimes.forest.layout import Forest
 from engine.runtimes.forest.runtime import ForestRuntime
 from engine.runtimes.forest.tables import plan

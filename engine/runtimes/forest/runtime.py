@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...cpu import AVX512, PORTABLE, way
 from ...errors import ModelRefused
 from ...types import CLASSES, F32, F64
 from ..base import Runtime
-from .cpu import AVX512, PORTABLE, way
 from .explain import attributions
 from .scalar import Scalars
 from .tables import plan

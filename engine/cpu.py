@@ -9,7 +9,7 @@ import os
 
 from llvmlite.binding import get_host_cpu_features
 
-from ...errors import UsageError
+from .errors import UsageError
 
 PORTABLE, AVX2, AVX512 = WAYS = ("portable", "avx2", "avx512")
 

@@ -85,7 +85,7 @@ class CatBoostBase(Trainable):
         ))
 
     def _export(self, fitted: Fitted) -> Forest:
-        return export_catboost(fitted.model.raw, fitted.n_features, fitted.classes)
+        return export_catboost(_file(fitted.model.booster, "json"), fitted.n_features, fitted.classes)
 
     def _write(self, model: Model, description: str) -> bytes:
         copy = Model.of(model.raw).booster                 # the model itself may be answering
@@ -138,9 +138,9 @@ def _pool(library: Any, rows: Rows, names: tuple[str, ...] | None) -> Any:
     return library.Pool(rows.X, rows.y, weight=rows.weight, feature_names=plain_names(names))
 
 
-def _file(model: Any) -> bytes:
-    """The model as the library writes it; it knows only files."""
+def _file(model: Any, kind: str = "cbm") -> bytes:
+    """The model as the library writes it, in one of its formats; it knows only files."""
     with tempfile.TemporaryDirectory(prefix="tocsin-") as folder:
-        path = Path(folder) / "model.cbm"
-        model.save_model(str(path))
+        path = Path(folder) / "model"
+        model.save_model(str(path), format=kind)
         return path.read_bytes()

@@ -257,3 +257,22 @@ def test_demo(tocsin: Tocsin, source: str) -> None:
     assert report["ticks"] > 100_000
     assert report["latency_us"]["p50"] <= report["latency_us"]["p99"]
     assert not any((tocsin.folder / ".tocsin/demo").iterdir())
+
+
+def test_a_bundle_of_all_six_answers_where_no_training_library_is(ours: Tocsin) -> None:
+    six = {"lightgbm", "xgboost", "xgboost_rf", "xgboost_dart", "catboost", "catboost_alt"}
+    report = ours.json("train", "--ticks", "first.parquet", "--experts", "all", "--activate", "always")
+    assert not report["failed"]
+    shown = ours.json("models", "show", report["version"])
+    assert {expert["name"] for expert in shown["experts"]} == six
+    assert all(expert["parity"] <= 1e-6 for expert in shown["experts"])
+    gone = ours.folder / "gone"
+    gone.mkdir()
+    for library in ("lightgbm", "xgboost", "catboost"):
+        (gone / f"{library}.py").write_text("raise ImportError('uninstalled')\n")
+    replayed = ("replay", "second.parquet", "--bundle", report["version"], "--canonical")
+    with_libraries = ours(*replayed)
+    assert with_libraries.count("\n") > 100
+    assert ours(*replayed, environ={"PYTHONPATH": str(gone)}) == with_libraries
+    assert "library_missing" in ours("train", "--ticks", "first.parquet", "--experts", "xgboost", code=6,
+                                     environ={"PYTHONPATH": str(gone)}) + ours.stderr

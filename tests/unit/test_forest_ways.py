@@ -202,6 +202,35 @@ def test_together_as_alone_with_those_that_only_the_portable_way_can(way: str) -
             assert together[:, e].tobytes() == ForestRuntime({kind: forest}).votes(X[:size])[:, 0].tobytes(), kind
 
 
+def test_trees_that_share_splits_are_answered_too(way: str) -> None:
+    forest = grown(5, 70, 9)
+    shared = Forest(**{name: getattr(forest, name) for name in forest.__dataclass_fields__} | {
+        "root": np.where(np.arange(70) % 2, forest.root, forest.left[np.maximum(np.roll(forest.root, -1), 0)]).astype(np.int32),
+    })
+    assert plan([shared.exact()]).left == [0]
+    X = some_rows(shared, 200)
+    got = ForestRuntime({"it": shared}).votes(X)[:, 0]
+    for i in range(0, 200, 20):
+        assert np.abs(got[i] - softmax(margins(shared, X[i]))).max() < 2e-7
+
+
+def test_one_deep_symmetric_tree_does_not_make_room_for_all() -> None:
+    forest = symmetric(10, 500, 0)
+    deep = symmetric(11, 1, 12)
+    both = Forest(**{name: getattr(forest, name) for name in forest.__dataclass_fields__} | {
+        "feature": deep.feature, "threshold": deep.threshold, "nan_right": deep.nan_right,
+        "root": np.concatenate([forest.root, deep.root - np.int32(len(forest.value))]),
+        "tree_class": np.concatenate([forest.tree_class, deep.tree_class]),
+        "value": np.concatenate([forest.value, deep.value]), "cover": np.concatenate([forest.cover, deep.cover]),
+        "level_start": np.concatenate([forest.level_start, [12]]).astype(np.int32),
+    })
+    runtime = ForestRuntime({"it": both})
+    assert runtime.nbytes < 20e6
+    X = some_rows(both, 200)
+    for i in range(0, 200, 20):
+        assert np.abs(runtime.votes(X)[i, 0] - softmax(margins(both, X[i]))).max() < 2e-7
+
+
 def test_many_features_are_answered_too(way: str) -> None:
     forest = grown(5, 70, 12)
     wide = Forest(**{name: getattr(forest, name) for name in forest.__dataclass_fields__} | {

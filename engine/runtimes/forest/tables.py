@@ -197,21 +197,22 @@ class Shape(NamedTuple):
 
 
 def survey(forest: Forest) -> Shape | None:
-    """None where a tree is too large for the tables."""
+    """None where a tree is too large for the tables, or shares a split with another."""
     if forest.symmetric:
         depth = np.diff(forest.level_start).astype(np.int64)
         return None if depth.max() > MOST_LEVELS else Shape(np.repeat(np.arange(depth.size), depth), depth, depth)
     splits, trees = forest.feature.size, forest.root.size
-    shape = Shape(np.zeros(splits, np.int64), np.zeros(trees, np.int64), np.zeros(trees, np.int64))
-    _survey(forest.left, forest.right, forest.root, *shape)
-    return None if shape.size.max() > MOST_SPLITS else shape
+    shape = Shape(np.full(splits, -1), np.zeros(trees, np.int64), np.zeros(trees, np.int64))
+    apart = _survey(forest.left, forest.right, forest.root, *shape)
+    return shape if apart and shape.size.max() <= MOST_SPLITS else None
 
 
 @kernel
 def _survey(
     left: NDArray[np.int32], right: NDArray[np.int32], root: NDArray[np.int32], owner: I64, depth: I64, size: I64
-) -> None:
-    """Children stand behind their parents, so one pass back counts what is below, and one forward says whose it is."""
+) -> bool:
+    """Children stand behind their parents, so one pass back counts what is below, and one forward says whose it is: False if
+    two trees share a split."""
     levels, below = np.zeros(left.size, np.int64), np.zeros(left.size, np.int64)
     for s in range(left.size - 1, -1, -1):
         for child in (left[s], right[s]):
@@ -222,11 +223,16 @@ def _survey(
         below[s] = min(below[s] + 1, MOST_SPLITS + 1)
     for t in range(root.size):
         if root[t] >= 0:
+            if owner[root[t]] >= 0:
+                return False
             owner[root[t]], depth[t], size[t] = t, levels[root[t]], below[root[t]]
     for s in range(left.size):
         for child in (left[s], right[s]):
-            if child >= 0:
+            if child >= 0 and owner[s] >= 0:
+                if owner[child] >= 0 and owner[child] != owner[s]:
+                    return False
                 owner[child] = owner[s]
+    return True
 
 
 def _sections(
@@ -235,7 +241,9 @@ def _sections(
     column = numbered[0] + np.uint8(MOST_FEATURES) * forest.nan_right
     tables = _Tables(forest, place, home, column, numbered[1], shape, _units(forest))
     if forest.symmetric:
-        yield tables.symmetric(trees)
+        deepest = np.maximum(shape.depth[trees], TOP)          # all leaves of a section take as much room as those of its deepest
+        for depth in np.unique(deepest):
+            yield tables.symmetric(trees[deepest == depth])
         return
     size, flat = shape.size[trees], shape.depth[trees] <= TOP
     kind = np.select(

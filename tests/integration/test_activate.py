@@ -69,6 +69,7 @@ def registry(tmp_path: Path, keys: tuple[Path, Path], private: Ed25519PrivateKey
         for name, dtype in {
             "feature": np.int32, "threshold": np.float32, "left": np.int32, "right": np.int32, "nan_right": np.bool_,
             "slope_start": np.int32, "slope_feature": np.int32, "slope": np.float64, "fallback": np.float64,
+                "level_start": np.int32, "cover": np.float64,
         }.items()
     }
     leaf = Forest(

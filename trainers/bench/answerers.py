@@ -136,7 +136,7 @@ def _session(model: Any) -> Predict:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     given, wanted = session.get_inputs()[0].name, [session.get_outputs()[-1].name]
-    return lambda rows: session.run(wanted, {given: rows})[0]  # type: ignore[no-any-return]
+    return lambda rows: session.run(wanted, {given: rows})[0]
 
 
 OTHERS = (

@@ -12,6 +12,7 @@ Who answers something else than the libraries isn't timed (`bench_peer`), and wh
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,8 @@ THREADED, THREADED_CALLS = 512, 40
 """Rows and calls of each thread: short calls keep the interpreter's lock and can't run side by side."""
 
 TIMES = {
-    (1, "libraries"): 50.0, (1, "mix"): 4.0, (64, "libraries"): 20.0, (64, "mix"): 10.0, (4096, "folded"): 20.0, (4096, "mix"): 10.0,
+    (1, "libraries"): 50.0, (1, "mix"): 4.0, (64, "libraries"): 20.0, (64, "mix"): 10.0, (4096, "folded"): 20.0,
+    (4096, "mix"): 10.0,
 }
 """So many times what the six in one pass take, the others should."""
 ALONE_TIMES = {1: 10.0, 64: 6.0, 4096: 6.0}
@@ -80,6 +82,7 @@ def measure(scale: Scale, tell: Tell) -> tuple[dict[str, Any], list[Row]]:
         pin(0, cores.engine)                   # before a library asks how many threads it may have
         tell("making forests of the models, and converting them for the others")
         trees = Trees(paths, scale)
+        gc.freeze()                            # the converters leave so much that each collection would take 0.1 s
         contestants = _contestants(trees, scale, cores, usable, tell) | _processes(Path(folder), trees, cores)
         rows = Rows(alternate(contestants, scale.rounds, tell), scale.rounds, trees)
         found = [*rows.together(), *rows.alone(), *rows.exactness(), *rows.threads(), *rows.serving(), *rows.missing()]
@@ -109,7 +112,8 @@ class Trees:
             (name, SIX[name].library): predict for name, predict in self.folded.items()
         } | {(name, other.name): predict for other, known in self.others.items() for name, predict in known.items()}
         contestants: dict[tuple[str, str, int], Contestant] = {
-            (*key, n): calls.per_call(predict, self.rows, n, _share(CALLS[n], scale)) for key, predict in ways.items() for n in SIZES
+            (*key, n): calls.per_call(predict, self.rows, n, _share(CALLS[n], scale))
+            for key, predict in ways.items() for n in SIZES
         }
         took = alternate(contestants, scale.rounds, lambda line: tell(f"choosing the best mix: {line}"))
         self.mix = {n: quickest({key[:2]: us for key, us in took.items() if key[2] == n}, ways) for n in SIZES}
@@ -236,7 +240,8 @@ class Rows:
     def serving(self) -> Iterator[Row]:
         ours, theirs = self._of["start", "ours"], self._of["start", "libraries"]
         what = "a process with the six libraries' files"
-        yield Row("exec → first answer of the six, warm kernel cache", ours, what, theirs, "s", self._rounds, "≤ 0.5 s", ours <= 0.5)
+        yield Row("exec → first answer of the six, warm kernel cache", ours, what, theirs, "s", self._rounds, "≤ 0.5 s",
+                  ours <= 0.5)
         ours, theirs, bare = (self._of["memory", which] for which in ("ours", "libraries", "bare"))
         yield Row("resident memory of a process that serves the six", ours, what, theirs, "MB", self._rounds, "≤ 50 %",
                   ours <= 0.5 * theirs)
@@ -252,7 +257,9 @@ class Rows:
     def _counts(self) -> dict[str, int]:
         return {name: forest.root.size for name, forest in self._trees.forests.items()}
 
-    def _times(self, what: str, ours: Any, peer: str, theirs: Any, times: float | None, counts: dict[str, int] | None = None) -> Row:
+    def _times(
+        self, what: str, ours: Any, peer: str, theirs: Any, times: float | None, counts: dict[str, int] | None = None
+    ) -> Row:
         mine, other = self._of[ours], self._of[theirs]
         return Row(what, mine, peer, other, "µs", self._rounds, f"≥ {times:g}×" if times else "",
                    other >= times * mine if times else None, counts or {})

@@ -48,12 +48,14 @@ class Kind(NamedTuple):
 
 _XGBOOST = {"objective": "multi:softprob", "num_class": len(CLASSES), "tree_method": "hist", "nthread": 1}
 _CATBOOST = {
-    "loss_function": "MultiClass", "learning_rate": 0.08, "depth": 6, "thread_count": 1, "verbose": 0, "allow_writing_files": False,
+    "loss_function": "MultiClass", "learning_rate": 0.08, "depth": 6, "thread_count": 1, "verbose": 0,
+    "allow_writing_files": False,
 }
 
 SIX: Mapping[str, Kind] = {
     "lightgbm": Kind("lightgbm", "lightgbm.txt", {
-        "objective": "multiclass", "num_class": len(CLASSES), "num_leaves": 31, "learning_rate": 0.05, "num_threads": 1, "verbose": -1,
+        "objective": "multiclass", "num_class": len(CLASSES), "num_leaves": 31, "learning_rate": 0.05, "num_threads": 1,
+        "verbose": -1,
     }, 500),
     "xgboost": Kind("xgboost", "xgboost.ubj", {**_XGBOOST, "max_depth": 6, "eta": 0.05}, 500),
     "xgboost_rf": Kind("xgboost", "xgboost_rf.ubj", {

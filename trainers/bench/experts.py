@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.runtimes.forest.cpu import way
+from engine.cpu import way
 from engine.runtimes.forest.layout import Forest
 from engine.runtimes.forest.runtime import ForestRuntime
 from engine.types import F32

@@ -12,9 +12,13 @@ import pytest
 from engine.eventtime import EventTime
 from engine.feeds.sim import simulate
 from tests.acceptance.conftest import Tocsin, left_behind
+from trainers.bench.answerers import OTHERS
+from trainers.bench.experts import QUICK as EXPERTS_QUICK
+from trainers.bench.experts import SIZES
 from trainers.bench.features import QUICK as FEATURES_QUICK
 from trainers.bench.peers import PEERS
 from trainers.bench.pipeline import QUICK, RATE
+from trainers.bench.six import SIX
 
 KEYS = {"what", "ours", "peer", "theirs", "unit", "ratio", "rounds", "target", "met", "counts", "reason"}
 
@@ -37,6 +41,11 @@ def report(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def features(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return measured(installed, tmp_path_factory.mktemp("features"), "features")
+
+
+@pytest.fixture(scope="module")
+def experts(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return measured(installed, tmp_path_factory.mktemp("experts"), "experts")
 
 
 def rows(report: Any, *words: str) -> list[Any]:
@@ -136,3 +145,62 @@ def test_a_peer_stands_there_with_its_version_or_with_the_line_that_installs_it(
 def test_a_state_takes_the_memory_it_says(features: Any) -> None:
     (memory,) = rows(features, "memory")
     assert memory["theirs"] <= memory["ours"] < memory["theirs"] + 2.0
+
+
+# ---- experts
+
+
+def test_every_row_of_experts_is_well_formed_and_measured(experts: Any) -> None:
+    versions = experts["machine"]["versions"]
+    assert {"tocsin", "python", "numpy", "numba", "lightgbm", "catboost", "forests answered by"} <= versions.keys()
+    for row in experts["rows"]:
+        assert row.keys() == KEYS
+        assert math.isfinite(row["ours"])
+        assert row["ours"] >= 0
+        assert row["ratio"] == (pytest.approx(row["ours"] / row["theirs"]) if row["theirs"] else None)
+        assert (row["met"] is None) == (row["target"] == "")
+        assert row["rounds"] in (1, EXPERTS_QUICK.rounds)
+    assert len({(row["what"], row["peer"]) for row in experts["rows"]}) == len(experts["rows"])
+
+
+def test_six_together_and_each_alone_stand_beside_the_libraries(experts: Any) -> None:
+    for size in SIZES:
+        together = [row for row in experts["rows"] if row["what"] == f"six in one pass, {_so_many(size)}" and row["theirs"]]
+        assert len(together) == 3
+        assert all(row["counts"].keys() == SIX.keys() for row in together)
+    assert together[0]["counts"] == {
+        "lightgbm": 150, "xgboost": 150, "xgboost_rf": 60, "xgboost_dart": 150, "catboost": 50, "catboost_alt": 50,
+    }
+    for name, kind in SIX.items():
+        alone = [row for row in rows(experts, f"{name} alone") if row["peer"] == kind.library]
+        assert len(alone) == 3
+        assert all(row["theirs"] > 0 for row in alone)
+
+
+def _so_many(size: int) -> str:
+    return "one row" if size == 1 else f"{size:,} rows"
+
+
+def test_what_the_six_answer_is_the_libraries(experts: Any) -> None:
+    off = rows(experts, "largest difference")
+    assert len(off) == 2 * len(SIX)
+    assert all(row["met"] for row in off)
+    (bits,) = rows(experts, "whose bits depend")
+    assert bits["ours"] == 0
+    assert bits["met"]
+
+
+def test_others_are_part_of_the_mix_or_said_to_be_missing(experts: Any) -> None:
+    for other in OTHERS:
+        missing = [row for row in experts["rows"] if row["peer"] == other.name]
+        assert bool(missing) == (other.version is None)
+        assert all(row["theirs"] is None and "pip install" in row["reason"] for row in missing)
+
+
+def test_processes_that_serve_the_six_were_started(experts: Any) -> None:
+    (start,) = rows(experts, "exec")
+    assert start["theirs"] > 0.1
+    (memory,) = rows(experts, "resident memory")
+    (above,) = rows(experts, "the same, above")
+    assert 10 < above["ours"] < memory["ours"] < 10_000
+    assert 10 < above["theirs"] < memory["theirs"] < 10_000

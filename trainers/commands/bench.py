@@ -10,7 +10,7 @@ from importlib import import_module
 from engine.config import Config
 from engine.terminal import answer_json, note, table
 
-WHAT = ("pipeline", "features")
+WHAT = ("pipeline", "features", "experts")
 EXAMPLE = "tocsin bench pipeline --quick"
 
 

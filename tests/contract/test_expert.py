@@ -740,7 +740,8 @@ def test_others_run_while_it_fits_and_answers(fitted: Trainable) -> None:
     served.predict_proba(OTHER.X)                                        # compiles, in which others may run
     many = np.tile(OTHER.X, (200, 1))
     label = np.tile(OTHER.y, 200)
-    for work in (lambda: fitted.predict_proba(many), lambda: served.predict_proba(many), lambda: fitted.fit(many, label)):
+    more = np.tile(OTHER.X, (2000, 1))                                   # what is served takes little time
+    for work in (lambda: fitted.predict_proba(many), lambda: served.predict_proba(more), lambda: fitted.fit(many, label)):
         worker = threading.Thread(target=work)
         worker.start()
         begun, woken = time.perf_counter(), 0

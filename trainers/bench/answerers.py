@@ -96,6 +96,21 @@ def _quiet() -> Any:
         yield
 
 
+def _lignum(name: str, path: Path) -> Predict | None:
+    """CatBoost's trees only where they are symmetric, and from JSON."""
+    if name == "catboost_alt":
+        return None
+    lignum = import_module("lignum")
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/model.json"
+        if SIX[name].library == "catboost":
+            load(name, path).save_model(file, format="json")
+        elif SIX[name].library == "xgboost":
+            Path(file).write_bytes(folded(path.read_bytes()))
+        model = lignum.load(str(path) if SIX[name].library == "lightgbm" else file)
+    return lambda rows: model.predict(rows, n_jobs=1)
+
+
 def _daal4py(name: str, path: Path) -> Predict:
     daal4py = import_module("daal4py")
     daal4py.daalinit(1)                        # threads
@@ -140,6 +155,7 @@ def _session(model: Any) -> Predict:
 
 
 OTHERS = (
+    Other("lignum", "pylignum", ("lignum",), _lignum, "pip install pylignum"),
     Other("daal4py", "scikit-learn-intelex", ("daal4py",), _daal4py, "pip install scikit-learn-intelex"),
     Other("onnxruntime", "onnxruntime", ("onnxruntime", "onnxmltools", "skl2onnx"), _onnxruntime,
           "pip install onnxruntime onnxmltools skl2onnx"),

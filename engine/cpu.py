@@ -1,4 +1,4 @@
-"""Which way forests are answered on this machine: chosen by what its processor can do, or forced.
+"""Which way forests are answered on this machine: chosen by what kernels are compiled for, or forced.
 
 Every way gives the same bits.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from llvmlite.binding import get_host_cpu_features
+from numba.core.registry import cpu_target
 
 from .errors import UsageError
 
@@ -30,7 +30,8 @@ def way() -> str:
 
 
 def possible() -> list[str]:
-    """The ways this processor can go, best first. NUMBA_CPU_FEATURES, which says what kernels are compiled for, counts."""
-    named = os.environ.get("NUMBA_CPU_FEATURES")
-    has = get_host_cpu_features() if named is None else {word[1:]: word[0] == "+" for word in named.split(",") if word}
-    return [name for name in reversed(WAYS) if all(has.get(feature, False) for feature in _NEEDS[name])]
+    """The ways kernels can go, best first: numba's settings may hold back what the processor has, and an instruction that the
+    compiler may not use ends the process."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    has = set(features.split(","))
+    return [name for name in reversed(WAYS) if all(f"+{feature}" in has for feature in _NEEDS[name])]

@@ -7,14 +7,20 @@ import subprocess
 from tests.acceptance.conftest import ROOT, Tocsin
 
 
-def test_paper_beside_live(tocsin: Tocsin) -> None:
+def _run(tocsin: Tocsin, *argv: object) -> str:
+    """In the user's folder, with the installed command first on PATH."""
     path = f"{tocsin.command.parent}:{tocsin.environ['PATH']}"
     done = subprocess.run(
-        ["sh", ROOT / "docs/examples/paper_beside_live.sh"], cwd=tocsin.folder, timeout=400, capture_output=True, text=True,
+        [str(word) for word in argv], cwd=tocsin.folder, timeout=400, capture_output=True, text=True,
         env=tocsin.environ | {"PATH": path, "PYTHON": str(tocsin.command.with_name("python"))},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_paper_beside_live(tocsin: Tocsin) -> None:
+    _run(tocsin, "sh", ROOT / "docs/examples/paper_beside_live.sh")
     live, paper = (
         tocsin("signals", "--json", *which, "--transport", "redis+embedded://.tocsin/log").splitlines()
         for which in ((), ("--deployment", "paper"))
@@ -24,17 +30,6 @@ def test_paper_beside_live(tocsin: Tocsin) -> None:
     assert all('"bundle":"2"' in line and '"deployment":"paper"' in line for line in paper)
     assert not any('"reason":"paused"' in line for line in live)
     assert any('"reason":"paused"' in line for line in paper)
-
-
-def _run(tocsin: Tocsin, *argv: object, code: int = 0) -> str:
-    """In the user's folder, with the installed command first on PATH."""
-    path = f"{tocsin.command.parent}:{tocsin.environ['PATH']}"
-    done = subprocess.run(
-        [str(word) for word in argv], cwd=tocsin.folder, timeout=400, capture_output=True, text=True,
-        env=tocsin.environ | {"PATH": path, "PYTHON": str(tocsin.command.with_name("python"))},
-    )
-    assert done.returncode == code, done.stdout[-1000:] + done.stderr[-3000:]
-    return done.stdout
 
 
 def test_from_libraries(tocsin: Tocsin) -> None:

@@ -248,29 +248,30 @@ def test_a_way_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UsageError) as caught:
         ForestRuntime({"it": grown(1, 3, 2)})
     assert caught.value.code == "forest_way"
-    monkeypatch.delenv(cpu.FORCE)
-    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+sse2,-avx2")
-    assert cpu.way() == cpu.PORTABLE
-    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx2,-avx512f")
-    assert cpu.way() == cpu.AVX2
 
 
-@pytest.mark.parametrize(("cpu_name", "features"), [("haswell", "+avx,+avx2,+bmi,+bmi2,+popcnt,+sse4.2"), ("x86-64", "+sse2")])
-def test_machines_without_avx512_give_the_same_bits(cpu_name: str, features: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("settings", "expected_way"), [
+    ({"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+popcnt,+sse4.2"}, cpu.AVX2),
+    ({"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2,-avx2"}, cpu.PORTABLE),
+    ({"NUMBA_ENABLE_AVX": "0"}, cpu.PORTABLE),
+])
+def test_machines_without_avx512_give_the_same_bits(settings: dict[str, str], expected_way: str, tmp_path: Path) -> None:
     """Compiled for another processor, in a process of its own."""
     forest = FORESTS["64 leaves, deep"]()
     X = some_rows(forest, 300)
     (tmp_path / "it").write_bytes(forest.to_bytes())
     np.save(tmp_path / "X.npy", X)
     script = (
-        "import sys, numpy as np; from pathlib import Path\n"
+        "import sys, numpy as np; from pathlib import Path; from engine import cpu\n"
         "from engine.runtimes.forest.layout import Forest; from engine.runtimes.forest.runtime import ForestRuntime\n"
         "folder = Path(sys.argv[1]); runtime = ForestRuntime({'it': Forest.from_bytes((folder / 'it').read_bytes())})\n"
         "X = np.load(folder / 'X.npy')\n"
         "np.save(folder / 'few.npy', runtime.votes(X[:5])); np.save(folder / 'p.npy', runtime.votes(X))\n"
+        "print(cpu.way())\n"
     )
-    environ = os.environ | {"NUMBA_CPU_NAME": cpu_name, "NUMBA_CPU_FEATURES": features, "XDG_CACHE_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environ)
+    environ = os.environ | settings | {"XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=environ, capture_output=True, text=True)
+    assert done.stdout.strip() == expected_way
     expected = ForestRuntime({"it": forest}).votes(X)
     assert np.load(tmp_path / "p.npy").tobytes() == expected.tobytes()
     assert np.load(tmp_path / "few.npy").tobytes() == expected[:5].tobytes()

@@ -77,4 +77,3 @@ class ForestRuntime(Runtime):
     def nbytes(self) -> int:
         """bytes of its tables."""
         return sum(some.nbytes for some in self._answering)
-

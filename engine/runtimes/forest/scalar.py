@@ -231,4 +231,3 @@ def _pack(forest: Forest, trees: int, slots: int, values: int, slopes: int) -> _
         slope_feature=forest.slope_feature.astype(np.int64),
         slope=forest.slope,
     )
-

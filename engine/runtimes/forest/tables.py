@@ -44,6 +44,7 @@ _COARSE = 16
 NEVER = 255
 """The number of a split that sends nobody right."""
 
+
 @dataclass(eq=False)
 class Bins:
     """Thresholds that trees ask about together: at most MOST_FEATURES features, MOST_BINS thresholds each."""
@@ -51,7 +52,7 @@ class Bins:
     asked: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     """(feature, threshold) pairs, each once, rising."""
 
-    def with_(self, asked: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+    def joined_with(self, asked: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
         """All pairs together, None where they are too many."""
         both = np.union1d(self.asked, asked)
         _, counts = np.unique(both >> np.uint64(32), return_counts=True)
@@ -171,7 +172,7 @@ def _units(forest: Forest) -> NDArray[np.int32]:
 def _runs(asked: Asked, owner: I64, trees: I64) -> list[tuple[I64, NDArray[np.uint64]]] | None:
     """The trees in as few runs as halving gives whose thresholds a byte can number, with these; None if one alone has more."""
     pairs = asked.pairs[np.unique(asked.of[np.isin(owner, trees)])] if trees.size < owner.max(initial=-1) + 1 else asked.pairs
-    if Bins().with_(pairs) is not None:
+    if Bins().joined_with(pairs) is not None:
         return [(trees, pairs)]
     halves = [_runs(asked, owner, half) for half in np.array_split(trees, 2)] if trees.size > 1 else [None]
     return None if None in halves else [run for half in halves for run in half or ()]
@@ -180,7 +181,7 @@ def _runs(asked: Asked, owner: I64, trees: I64) -> list[tuple[I64, NDArray[np.ui
 def _home(tables: list[Bins], asked: NDArray[np.uint64]) -> int:
     """The first table that has room for these thresholds, with them."""
     for place, table in enumerate(tables):
-        both = table.with_(asked)
+        both = table.joined_with(asked)
         if both is not None:
             table.asked = both
             return place

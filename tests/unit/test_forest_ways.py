@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def tree(rng: np.random.Generator, depth: int, leaves: int, thresholds: np.ndarr
             ended += 1
             return ~(ended - 1)
         made += 1
-        feature = int(rng.integers(FEATURES))
+        feature = int(rng.integers(len(thresholds)))
         here = len(splits)
         splits.append([feature, rng.choice(thresholds[feature]), 0, 0, bool(rng.random() < 0.5)])
         splits[here][2] = grow(level + 1)
@@ -45,10 +46,12 @@ def tree(rng: np.random.Generator, depth: int, leaves: int, thresholds: np.ndarr
     return splits, ended
 
 
-def grown(seed: int, trees: int, depth: int, leaves: int = 10_000, *, width: int = 1, thresholds: int = 40) -> Forest:
+def grown(
+    seed: int, trees: int, depth: int, leaves: int = 10_000, *, width: int = 1, thresholds: int = 40, features: int = FEATURES
+) -> Forest:
     """A forest of random trees; width 3: all speak for all classes."""
     rng = np.random.default_rng(seed)
-    pool = rng.normal(size=(FEATURES, thresholds)).astype(np.float32)
+    pool = rng.normal(size=(features, thresholds)).astype(np.float32)
     rows: list[list[Any]] = []
     roots = []
     count = 0
@@ -60,7 +63,7 @@ def grown(seed: int, trees: int, depth: int, leaves: int = 10_000, *, width: int
         count += ended
     columns = list(zip(*rows, strict=True)) if rows else [()] * 5
     return Forest(
-        n_features=FEATURES, feature=np.array(columns[0], np.int32), threshold=np.array(columns[1], np.float32),
+        n_features=features, feature=np.array(columns[0], np.int32), threshold=np.array(columns[1], np.float32),
         left=np.array(columns[2], np.int32), right=np.array(columns[3], np.int32), nan_right=np.array(columns[4], np.bool_),
         root=np.array(roots, np.int32), tree_class=np.full(trees, -1, np.int32) if width == 3 else
         rng.integers(0, 3, trees).astype(np.int32), value=rng.normal(size=(count, width)) * 0.1, base=rng.normal(size=3),
@@ -69,16 +72,16 @@ def grown(seed: int, trees: int, depth: int, leaves: int = 10_000, *, width: int
     )
 
 
-def symmetric(seed: int, trees: int, depth: int, *, width: int = 3) -> Forest:
+def symmetric(seed: int, trees: int, depth: int, *, width: int = 3, features: int = FEATURES) -> Forest:
     """Trees of up to so many levels."""
     rng = np.random.default_rng(seed)
-    pool = rng.normal(size=(FEATURES, 40)).astype(np.float32)
+    pool = rng.normal(size=(features, 40)).astype(np.float32)
     levels = rng.integers(0, depth + 1, trees)
     levels[0] = depth
-    feature = rng.integers(0, FEATURES, levels.sum())
+    feature = rng.integers(0, features, levels.sum())
     leaf = np.cumsum([0, *(2**levels)])
     return Forest(
-        n_features=FEATURES, feature=feature.astype(np.int32), threshold=pool[feature, rng.integers(0, 40, feature.size)],
+        n_features=features, feature=feature.astype(np.int32), threshold=pool[feature, rng.integers(0, 40, feature.size)],
         left=np.zeros(0, np.int32), right=np.zeros(0, np.int32), nan_right=rng.random(feature.size) < 0.5,
         root=~leaf[:-1].astype(np.int32), tree_class=np.full(trees, -1, np.int32) if width == 3 else
         rng.integers(0, 3, trees).astype(np.int32), value=rng.normal(size=(leaf[-1], width)) * 0.1, base=rng.normal(size=3),
@@ -94,6 +97,9 @@ FORESTS: dict[str, Callable[[], Forest]] = {
     "few leaves, deep": lambda: grown(3, 150, 25, 31),
     "32 leaves": lambda: grown(31, 150, 25, 32),
     "64 leaves, deep": lambda: grown(4, 150, 25, 63),
+    "depth 7": lambda: grown(71, 70, 7),
+    "depth 10": lambda: grown(72, 100, 10),
+    "depth 10, all classes": lambda: grown(73, 30, 10, width=3),
     "depth 12": lambda: grown(5, 70, 12),
     "depth 12, all classes": lambda: grown(6, 40, 12, width=3),
     "depth 6, all classes": lambda: grown(7, 100, 6, width=3),
@@ -104,13 +110,25 @@ FORESTS: dict[str, Callable[[], Forest]] = {
     "symmetric 10, a class each": lambda: symmetric(111, 70, 10, width=1),
     "3,000 trees": lambda: grown(12, 3000, 4),
     "more thresholds than a byte counts": lambda: grown(13, 300, 6, thresholds=400),
+    **{
+        f"{features} features, {kind}": make for features in (65, 128) for kind, make in {
+            "depth 6": lambda features=features: grown(14, 100, 6, features=features),
+            "32 leaves": lambda features=features: grown(15, 100, 25, 32, features=features),
+            "64 leaves": lambda features=features: grown(16, 100, 25, 63, features=features),
+            "depth 10": lambda features=features: grown(17, 100, 10, features=features),
+            "depth 12, all classes": lambda features=features: grown(18, 70, 12, width=3, features=features),
+            "symmetric 10": lambda features=features: symmetric(19, 70, 10, features=features),
+        }.items()
+    },
 }
+
+FORESTS = {kind: cache(make) for kind, make in FORESTS.items()}
 
 
 def some_rows(forest: Forest, n: int = 4096) -> np.ndarray:
     """Random ones, the thresholds themselves, their neighbours, holes and what isn't finite."""
     rng = np.random.default_rng(n)
-    X = rng.normal(size=(n, FEATURES)).astype(np.float32)
+    X = rng.normal(size=(n, forest.n_features)).astype(np.float32)
     if forest.threshold.size:
         near = rng.choice(forest.threshold, X.shape)
         X = np.where(rng.random(X.shape) < 0.4, near, X)
@@ -181,16 +199,18 @@ def test_the_same_bits_in_every_batch_at_every_place_on_every_way(kind: str, mon
 
 
 def test_the_vector_ways_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = set()
     for kind, make in FORESTS.items():
         planned = plan([make().exact()])
         assert planned.found == [0], kind
         assert not planned.left
-    assert len({section.kind for make in FORESTS.values() for section in plan([make().exact()]).sections}) == 5
+        kinds |= {section.kind for section in planned.sections}
+    assert len(kinds) == 6
     assert len(plan([FORESTS["more thresholds than a byte counts"]().exact()]).bins) > 1
 
 
 def test_together_as_alone_with_those_that_only_the_portable_way_can(way: str) -> None:
-    forests = {kind: make() for kind, make in FORESTS.items()}
+    forests = {kind: make() for kind, make in FORESTS.items() if "features" not in kind}
     wide = grown(77, 50, 5)
     wild = Forest(**{name: getattr(wide, name) for name in wide.__dataclass_fields__} | {"value": wide.value * 1e9})
     assert wild.exact().quantum == 0
@@ -252,7 +272,6 @@ def test_a_way_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(("settings", "expected_way"), [
     ({"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+popcnt,+sse4.2"}, cpu.AVX2),
-    ({"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2,-avx2"}, cpu.PORTABLE),
     ({"NUMBA_ENABLE_AVX": "0"}, cpu.PORTABLE),
 ])
 def test_machines_without_avx512_give_the_same_bits(settings: dict[str, str], expected_way: str, tmp_path: Path) -> None:
@@ -286,13 +305,13 @@ def test_attributions_sum_to_the_margins_exactly(kind: str) -> None:
     X = some_rows(forest, 60)
     runtime = ForestRuntime({"it": forest})
     parts = runtime.attributions(X)[:, 0]
-    assert parts.shape == (60, FEATURES + 1, 3)
+    assert parts.shape == (60, forest.n_features + 1, 3)
     exact = forest.exact()
     for i in range(60):
         assert np.array_equal(parts[i].sum(0), margins(exact, X[i]))
         assert np.array_equal(parts[i][::-1].sum(0), margins(exact, X[i])), "in any order"
         assert np.abs(softmax(parts[i].sum(0)) - runtime.votes(X)[i, 0]).max() < 1e-7
-    asked = np.zeros(FEATURES, bool)
+    asked = np.zeros(forest.n_features, bool)
     asked[forest.feature] = True
     assert (parts[:, :-1][:, ~asked] == 0).all(), "a feature that no split asks about adds nothing"
 

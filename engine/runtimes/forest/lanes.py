@@ -5,7 +5,7 @@ the value. A split says right where bin > number. A missing value has bin 0 in t
 255 in the column of those that send it right. Everything is an address; `tables.py` says what lies there.
 
 Steps over trees need AVX-512 VBMI, whose permutation looks up 128 bytes at once. Steps over rows name no instructions and
-become AVX2 or AVX-512, as the machine has them, but for `add_of_32` and `add_of_64`.
+become AVX2 or AVX-512, as the machine has them, but for `add_of_*` and `look_up_*`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ TOP = 6
 
 EXITS = 1 << TOP
 """Ways out of those levels. Their splits are numbered 1 to EXITS - 1, as in a heap."""
+
+BELOW = 4
+"""Levels below those whose splits can lie in registers."""
 
 MOST_BINS = 255
 """Thresholds of a feature that a byte can count."""
@@ -72,13 +75,13 @@ def _behind(builder: Any, address: Any, count: int) -> Any:
     return builder.add(address, ir.Constant(_I64, count))
 
 
-def _nothing(count: int, generate: Callable[[Any, Sequence[Any]], None]) -> Any:
-    """Signature and code of a step over so many int64 that returns nothing."""
+def _nothing(count: int, generate: Callable[[Any, Sequence[Any]], None], *more: Any) -> Any:
+    """Signature and code of a step over so many int64, and arguments of which only the type counts, that returns nothing."""
     def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        generate(builder, values)
+        generate(builder, values[:count])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * count), codegen
+    return types.void(*[types.int64] * count, *more), codegen
 
 
 # ---- bins
@@ -109,51 +112,58 @@ def rank(typing_context: Any, table: Any, x: Any) -> Any:
 
 
 # ---- 64 trees, one row
+#
+# registers: a tuple, of which only the length counts: how many registers hold the row's bins, two for 64 features, four for 128.
 
 
-def _right_of_trees(builder: Any, bins: tuple[Any, Any], columns: Any, numbers: Any) -> Any:
-    """Which of 64 trees go right: bins of columns 0-63 and 64-127."""
+def _right_of_trees(builder: Any, bins: Sequence[Any], columns: Any, numbers: Any) -> Any:
+    """Which of 64 trees go right: bins of 64 columns each."""
     byte = _vector(_I8, TREES)
-    found = _call(builder, "llvm.x86.avx512.vpermi2var.qi.512", byte, bins[0], _load(builder, columns, byte), bins[1])
-    return builder.icmp_unsigned(">", found, _load(builder, numbers, byte))
+    column = _load(builder, columns, byte)
+    found = [
+        _call(builder, "llvm.x86.avx512.vpermi2var.qi.512", byte, low, column, high)
+        for low, high in zip(bins[::2], bins[1::2], strict=True)
+    ]
+    if len(found) == 2:
+        found = [builder.select(builder.icmp_signed("<", column, _all(_I8, TREES, 0)), found[1], found[0])]
+    return builder.icmp_unsigned(">", found[0], _load(builder, numbers, byte))
 
 
-def _bins_of(builder: Any, bins: Any) -> tuple[Any, Any]:
-    byte = _vector(_I8, TREES)
-    return _load(builder, bins, byte), _load(builder, _behind(builder, bins, TREES), byte)
+def _bins_of(builder: Any, bins: Any, registers: Any) -> list[Any]:
+    return [_load(builder, _behind(builder, bins, TREES * part), _vector(_I8, TREES)) for part in range(registers.count)]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def top_of_trees(typing_context: Any, bins: Any, columns: Any, numbers: Any, out: Any) -> Any:
-    """The way out of the top levels of 64 trees: columns, numbers (EXITS, 64) bytes, bins (128,) -> out (64,) bytes."""
+def top_of_trees(typing_context: Any, bins: Any, columns: Any, numbers: Any, out: Any, registers: Any) -> Any:
+    """The way out of the top levels of 64 trees: columns, numbers (EXITS, 64) bytes, bins 64 a register -> out (64,) bytes."""
     def generate(builder: Any, values: Sequence[Any]) -> None:
         bins, columns, numbers, out = values
-        both = _bins_of(builder, bins)
+        held = _bins_of(builder, bins, registers)
 
         def leave(split: int, level: int) -> Any:
             if level == TOP:
                 return _all(_I8, TREES, split - EXITS)
             left, right = leave(2 * split, level + 1), leave(2 * split + 1, level + 1)
             at = TREES * split
-            goes = _right_of_trees(builder, both, _behind(builder, columns, at), _behind(builder, numbers, at))
+            goes = _right_of_trees(builder, held, _behind(builder, columns, at), _behind(builder, numbers, at))
             return builder.select(goes, right, left)
 
         _store(builder, leave(1, 0), out)
 
-    return _nothing(4, generate)
+    return _nothing(4, generate, registers)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def level_of_trees(typing_context: Any, bins: Any, columns: Any, numbers: Any, bit: Any, out: Any) -> Any:
+def level_of_trees(typing_context: Any, bins: Any, columns: Any, numbers: Any, bit: Any, out: Any, registers: Any) -> Any:
     """A level of 64 symmetric trees: sets `bit` in out (64,) bytes where it says right; columns, numbers (64,) bytes."""
     def generate(builder: Any, values: Sequence[Any]) -> None:
         bins, columns, numbers, bit, out = values
-        goes = _right_of_trees(builder, _bins_of(builder, bins), columns, numbers)
+        goes = _right_of_trees(builder, _bins_of(builder, bins, registers), columns, numbers)
         here = _load(builder, out, _vector(_I8, TREES))
         marked = builder.or_(here, _spread(builder, builder.trunc(bit, _I8), TREES))
         _store(builder, builder.select(goes, marked, here), out)
 
-    return _nothing(5, generate)
+    return _nothing(5, generate, registers)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -231,22 +241,24 @@ def _strike(
 
 def _scored_trees(bits: int) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def score(typing_context: Any, bins: Any, columns: Any, numbers: Any, kept: Any, count: Any, out: Any) -> Any:
+    def score(
+        typing_context: Any, bins: Any, columns: Any, numbers: Any, kept: Any, count: Any, out: Any, registers: Any
+    ) -> Any:
         """The leaf of 64 trees of `count` splits: columns, numbers (count, 64) bytes, kept (count, 64) words -> out (64,)."""
         def generate(builder: Any, values: Sequence[Any]) -> None:
             bins, columns, numbers, kept, count, out = values
-            both = _bins_of(builder, bins)
+            held = _bins_of(builder, bins, registers)
 
             def spoken(split: Any) -> tuple[Any, Callable[[int], Any]]:
                 at = builder.mul(split, ir.Constant(_I64, TREES))
-                goes = _right_of_trees(builder, both, builder.add(columns, at), builder.add(numbers, at))
+                goes = _right_of_trees(builder, held, builder.add(columns, at), builder.add(numbers, at))
                 masks = builder.add(kept, builder.mul(at, ir.Constant(_I64, bits // 8)))
                 kind = _vector(ir.IntType(bits), 512 // bits)
                 return goes, lambda k: _load(builder, _behind(builder, masks, 64 * k), kind)
 
             _strike(builder, TREES, bits, count, spoken, out)
 
-        return _nothing(6, generate)
+        return _nothing(6, generate, registers)
 
     return score
 
@@ -351,6 +363,78 @@ def _adding(entries: int) -> Any:
 
 
 add_of_32, add_of_64 = _adding(32), _adding(64)
+
+
+# ---- 128 rows, below a tree's top levels: a row's place on a level, and a level's splits, are shorts
+#
+# A level's splits lie in registers, from which rows take theirs by permutation: no row reads what another may just have thrown
+# out of the cache. Only the bins are read row by row.
+
+_SHORTS = 32
+"""Lanes of 16 bits in one register."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def as_places(typing_context: Any, way: Any, places: Any) -> Any:
+    """Ways (128,) bytes -> places (128,) shorts."""
+    def generate(builder: Any, values: Sequence[Any]) -> None:
+        way, places = values
+        _store(builder, builder.zext(_load(builder, way, _vector(_I8, ROWS)), _vector(_I16, ROWS)), places)
+
+    return _nothing(2, generate)
+
+
+def _looking_up(entries: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def look_up(typing_context: Any, splits: Any, places: Any, found: Any, bins: Any) -> Any:
+        """found[row] = splits[places[row]], and where its bin lies among those of 128 rows: splits (64 to 512,), the rest (128,)
+        shorts. AVX-512."""
+        def generate(builder: Any, values: Sequence[Any]) -> None:
+            splits, places, out, bins = values
+            short = _vector(_I16, _SHORTS)
+            table = [_load(builder, _behind(builder, splits, 64 * part), short) for part in range(entries // _SHORTS)]
+            for first in range(0, ROWS, _SHORTS):
+                at = _load(builder, _behind(builder, places, 2 * first), short)
+                found = [
+                    _call(builder, "llvm.x86.avx512.vpermi2var.hi.512", short, low, at, high)
+                    for low, high in zip(table[::2], table[1::2], strict=True)
+                ]
+                bit = 2 * _SHORTS
+                while len(found) > 1:
+                    beyond = builder.icmp_unsigned(
+                        "!=", builder.and_(at, _all(_I16, _SHORTS, bit)), _all(_I16, _SHORTS, 0)
+                    )
+                    found = [
+                        builder.select(beyond, high, low) for low, high in zip(found[::2], found[1::2], strict=True)
+                    ]
+                    bit *= 2
+                _store(builder, found[0], _behind(builder, out, 2 * first))
+                column = builder.mul(builder.and_(found[0], _all(_I16, _SHORTS, 255)), _all(_I16, _SHORTS, ROWS))
+                rows = ir.Constant(short, list(range(first, first + _SHORTS)))
+                _store(builder, builder.or_(column, rows), _behind(builder, bins, 2 * first))
+
+        return _nothing(4, generate)
+
+    return look_up
+
+
+look_up_64, look_up_128, look_up_256, look_up_512 = (_looking_up(EXITS << step) for step in range(BELOW))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def step_down(typing_context: Any, splits: Any, bins: Any, places: Any) -> Any:
+    """A level down: places = 2 · places + (bins > number of the split), splits and places (128,) shorts, bins (128,) bytes."""
+    def generate(builder: Any, values: Sequence[Any]) -> None:
+        splits, bins, places = values
+        short = _vector(_I16, _SHORTS)
+        for first in range(0, ROWS, _SHORTS):
+            to = _behind(builder, places, 2 * first)
+            number = builder.lshr(_load(builder, _behind(builder, splits, 2 * first), short), _all(_I16, _SHORTS, 8))
+            bin_ = builder.zext(_load(builder, _behind(builder, bins, first), _vector(_I8, _SHORTS)), short)
+            goes = builder.zext(builder.icmp_unsigned(">", bin_, number), short)
+            _store(builder, builder.or_(builder.shl(_load(builder, to, short), _all(_I16, _SHORTS, 1)), goes), to)
+
+    return _nothing(3, generate)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 
 from ...jit import kernel
 from ...types import CLASSES, F32, I64
-from .lanes import EXITS, MOST_BINS, TOP, TREES
+from .lanes import BELOW, EXITS, MOST_BINS, TOP, TREES
 
 if TYPE_CHECKING:
     from .layout import Forest
 
 K = len(CLASSES)
 
-MOST_FEATURES = 64
-"""A byte permutation looks up two columns of each."""
+HALF = 64
+"""Features of which a byte permutation looks up both columns."""
+
+MOST_FEATURES = 2 * HALF
+"""A byte numbers their columns: the first half's, of those that send a missing value left, then right, then the second half's."""
 
 MOST_SPLITS = 2**15 - EXITS
 """Of a tree: its nodes are numbered in 16 bits."""
@@ -32,9 +35,9 @@ MOST_SPLITS = 2**15 - EXITS
 MOST_LEVELS = 12
 """Of a symmetric tree, whose leaves lie side by side for 64 trees."""
 
-FLAT, DEEP, SYMMETRIC, SMALL, MEDIUM = range(5)
-"""Kinds of trees: answered by their top levels alone; walked on from there; the same question for all on a level; of few
-leaves, at most 32 or 64."""
+FLAT, FULL, DEEP, SYMMETRIC, SMALL, MEDIUM = range(6)
+"""Kinds of trees: answered by their top levels alone; with at most BELOW levels below, laid out as if all were there; walked on
+from node to node; the same question for all on a level; of few leaves, at most 32 or 64."""
 
 _LEAVES = {SMALL: 32, MEDIUM: 64}
 _CHEAP = 20
@@ -76,11 +79,11 @@ class Bins:
         return table
 
     def numbered(self, asked: Asked) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """(S,) column, of those that send a missing value left, and number of every split that asks about what is here."""
+        """(S,) place of the feature and number of every split that asks about what is here."""
         feature = asked.pairs >> np.uint64(32)
         number = np.searchsorted(self.asked, asked.pairs) - np.searchsorted(self.asked >> np.uint64(32), feature)
-        column = np.searchsorted(self.features, feature.astype(np.int64))
-        return column.astype(np.uint8)[asked.of], number.astype(np.uint8)[asked.of]
+        place = np.searchsorted(self.features, feature.astype(np.int64))
+        return place.astype(np.uint8)[asked.of], number.astype(np.uint8)[asked.of]
 
 
 class Asked(NamedTuple):
@@ -113,9 +116,11 @@ class Section(NamedTuple):
 
     columns, numbers: (groups, n, 64) bytes, n EXITS, levels or splits: of the splits of the top levels (NEVER where there is
     none), of the levels of symmetric trees, of all splits. kept: (groups, splits, 64) words of 32 or 64 bits, of small trees:
-    the leaves that stay where a split says right. leaves: (64 · groups, stride, width) int32 by way out, levels' bits, or leaf
-    from the left; width 1, or 4 of which the last is 0. counts: (groups,) trees. classes: (groups,), -1 for all three. steps:
-    (groups,) levels below the top, levels of symmetric trees, splits of small ones.
+    the leaves that stay where a split says right. leaves: (64 · groups, stride, width) int32 by way out, place on the last
+    level, levels' bits, or leaf from the left; width 1, or 4 of which the last is 0. counts: (groups,) trees. classes:
+    (groups,), -1 for all three. steps: (groups,) levels below the top, levels of symmetric trees, splits of small ones.
+
+    Of full trees: nodes: (64 · groups, stride - EXITS) column and number of a split in a short, level by level.
 
     Of deep trees: nodes: column, number and left child in a word, the right child behind the left, a leaf its own child; values
     (nodes, width); base (64 · groups,) a tree's first node, which stands behind the first way out, and so on.
@@ -131,7 +136,7 @@ class Section(NamedTuple):
     counts: I64
     classes: I64
     steps: I64
-    nodes: NDArray[np.uint32]
+    nodes: NDArray[np.unsignedinteger[Any]]
     values: NDArray[np.int32]
     base: I64
 
@@ -239,20 +244,25 @@ def _survey(
 def _sections(
     forest: Forest, place: int, trees: I64, home: int, numbered: tuple[NDArray[np.uint8], NDArray[np.uint8]], shape: Shape
 ) -> Iterator[Section]:
-    column = numbered[0] + np.uint8(MOST_FEATURES) * forest.nan_right
+    feature = numbered[0]
+    column = feature % HALF + np.uint8(HALF) * forest.nan_right + feature // HALF * np.uint8(2 * HALF)
     tables = _Tables(forest, place, home, column, numbered[1], shape, _units(forest))
     if forest.symmetric:
         deepest = np.maximum(shape.depth[trees], TOP)          # all leaves of a section take as much room as those of its deepest
         for depth in np.unique(deepest):
             yield tables.symmetric(trees[deepest == depth])
         return
-    size, flat = shape.size[trees], shape.depth[trees] <= TOP
+    size = shape.size[trees]
+    depth = shape.depth[trees]
     kind = np.select(
-        [size <= _CHEAP, flat, size < _LEAVES[SMALL], size < _LEAVES[MEDIUM]], [SMALL, FLAT, SMALL, MEDIUM], DEEP
+        [size <= _CHEAP, depth <= TOP, size < _LEAVES[SMALL], size < _LEAVES[MEDIUM], depth <= TOP + BELOW],
+        [SMALL, FLAT, SMALL, MEDIUM, FULL], DEEP,
     )
     for one, make in ((FLAT, tables.flat), (DEEP, tables.deep), (SMALL, tables.small), (MEDIUM, tables.small)):
         if (kind == one).any():
             yield make(trees[kind == one], one)
+    for levels in np.unique(depth[kind == FULL]):
+        yield tables.full(trees[(kind == FULL) & (depth == levels)], int(levels))
 
 
 class _Tables(NamedTuple):
@@ -295,6 +305,13 @@ class _Tables(NamedTuple):
     def flat(self, trees: I64, kind: int) -> Section:
         section, lanes, ways = self._top(kind, trees)
         return section._replace(leaves=np.where((lanes >= 0)[:, None, None], self.units[~ways], 0))
+
+    def full(self, trees: I64, levels: int) -> Section:
+        section, lanes, ways = self._top(FULL, trees)
+        nodes = np.full((lanes.size, (1 << levels) - EXITS), NEVER << 8, np.uint16)
+        leaves = np.zeros((lanes.size, 1 << levels, self.units.shape[1]), np.int32)
+        _fill_full(self.forest.left, self.forest.right, self.column, self.number, self.units, lanes, ways, nodes, leaves)
+        return section._replace(nodes=nodes, leaves=leaves)
 
     def deep(self, trees: I64, kind: int) -> Section:
         section, lanes, ways = self._top(kind, trees)
@@ -365,6 +382,33 @@ def _fill_top(
             stack[high, 0], stack[high, 1], stack[high, 2] = left[node], 2 * place, level + 1
             stack[high + 1, 0], stack[high + 1, 1], stack[high + 1, 2] = right[node], 2 * place + 1, level + 1
             high += 2
+
+
+@kernel
+def _fill_full(
+    left: NDArray[np.int32], right: NDArray[np.int32], column: NDArray[np.uint8], number: NDArray[np.uint8],
+    units: NDArray[np.int32], lanes: I64, ways: NDArray[np.int32], nodes: NDArray[np.uint16], leaves: NDArray[np.int32],
+) -> None:
+    """Splits and leaves below the top. Where there is no split nobody goes right, so that a leaf above the last level is its
+    leftmost below."""
+    most = leaves.shape[1]
+    here, below = np.empty(most, np.int32), np.empty(most, np.int32)        # what stands on a level, on the next one
+    for at in range(lanes.size):
+        if lanes[at] < 0:
+            continue
+        here[:EXITS] = ways[at]
+        size = EXITS
+        while size < most:
+            for place in range(size):
+                node = here[place]
+                if node >= 0:
+                    nodes[at, size - EXITS + place] = np.uint16(column[node]) | np.uint16(number[node]) << 8
+                    below[2 * place], below[2 * place + 1] = left[node], right[node]
+                else:
+                    below[2 * place] = below[2 * place + 1] = node
+            here, below, size = below, here, 2 * size
+        for place in range(most):
+            leaves[at, place] = units[~here[place]]
 
 
 @kernel

@@ -24,10 +24,15 @@ from .lanes import (
     add_of_32,
     add_of_64,
     add_trees,
+    as_places,
     bytes_at,
     doubles_at,
     level_of_rows,
     level_of_trees,
+    look_up_64,
+    look_up_128,
+    look_up_256,
+    look_up_512,
     lowest,
     numbers_at,
     places_at,
@@ -36,14 +41,16 @@ from .lanes import (
     score_rows,
     score_rows_of_large,
     score_trees,
+    shorts_at,
     singles_at,
+    step_down,
     sum_of_trees,
     top_of_rows,
     top_of_trees,
     words_at,
 )
 from .scalar import softmax
-from .tables import DEEP, MEDIUM, MOST_FEATURES, SMALL, SYMMETRIC, Plan, Section
+from .tables import DEEP, FULL, HALF, MEDIUM, MOST_FEATURES, SMALL, SYMMETRIC, Plan, Section
 
 if TYPE_CHECKING:
     from .layout import Forest
@@ -55,11 +62,8 @@ _BIN_TABLE = 17 * 16 * 4
 """bytes of a feature's table."""
 
 _COLUMNS = 2 * MOST_FEATURES
-_FEW = 24
+_FEW = 40
 """Rows that are quicker answered one after the other, 64 trees at a time."""
-
-_BLOCKS = 4
-"""Of 128 rows, that are answered together."""
 
 _FEW_ONE_BY_ONE = 8
 """The same, tree after tree."""
@@ -91,19 +95,20 @@ _AT_TABLES, _AT_SECTIONS, _AT_BASE, _AT_QUANTA, _AT_PLACES, _AT_VECTORS = range(
 
 
 @subkernel
-def _bins_of_row(table: Any, row: Any, low: int, high: int, stride: int) -> None:
-    """A row's bins to low and high (feature · stride) bytes."""
-    features, feature = table[_FEATURES], places_at(table[_FEATURE])
-    to_low, to_high = bytes_at(low), bytes_at(high)
+def _bins_of_row(table: Any, row: Any, to: int, stride: int) -> None:
+    """A row's bins to (column · stride) bytes."""
+    features, feature, bins = table[_FEATURES], places_at(table[_FEATURE]), bytes_at(to)
     for f in range(features):
         x = row[feature[f]]
+        left = (f & HALF - 1 | (f & HALF) << 1) * stride
+        right = left + HALF * stride
         if x - x == 0.0:
             bin_ = rank(table[_TABLE] + f * _BIN_TABLE, x)
-            to_low[f * stride] = bin_
-            to_high[f * stride] = bin_
+            bins[left] = bin_
+            bins[right] = bin_
         else:                                          # NaN or infinite
-            to_low[f * stride] = 0
-            to_high[f * stride] = _MISSING
+            bins[left] = 0
+            bins[right] = _MISSING
 
 
 @subkernel
@@ -119,7 +124,7 @@ def _answer(plan: Any, sums: Any, forest: int, stride: int, margins: Any, out: A
 
 
 @subkernel
-def _ways_of_trees(section: Any, group: int, bins: int, way: int) -> None:
+def _ways_of_trees(section: Any, group: int, bins: int, way: int, registers: Any) -> None:
     """The ways of a row through 64 trees, (2, 64) bytes, low and high."""
     kind, steps = section[_KIND], places_at(section[_STEPS])[group]
     table = group * section[_DEPTH] * TREES
@@ -127,13 +132,13 @@ def _ways_of_trees(section: Any, group: int, bins: int, way: int) -> None:
     if kind == SYMMETRIC:
         for level in range(steps):
             at = level * TREES
-            level_of_trees(bins, columns + at, numbers + at, 1 << (level & 7), way + (level >> 3) * TREES)
+            level_of_trees(bins, columns + at, numbers + at, 1 << (level & 7), way + (level >> 3) * TREES, registers)
     elif kind == SMALL:
-        score_trees(bins, columns, numbers, section[_KEPT] + table * 4, steps, way)
+        score_trees(bins, columns, numbers, section[_KEPT] + table * 4, steps, way, registers)
     elif kind == MEDIUM:
-        score_large_trees(bins, columns, numbers, section[_KEPT] + table * 8, steps, way)
+        score_large_trees(bins, columns, numbers, section[_KEPT] + table * 8, steps, way, registers)
     else:
-        top_of_trees(bins, columns, numbers, way)
+        top_of_trees(bins, columns, numbers, way, registers)
 
 
 @subkernel
@@ -180,18 +185,33 @@ def _walk_trees(section: Any, group: int, bins: Any, way: Any, node: Any) -> Non
 
 
 @subkernel
-def _add_group(section: Any, group: int, bins: int, way: int, node: Any, sums: int, wide: Any) -> None:
+def _step_trees_down(section: Any, group: int, bins: Any, way: Any, node: Any) -> None:
+    """From the ways out of 64 full trees' top levels down to their places on the last level."""
+    stride = section[_STRIDE]
+    splits = shorts_at(section[_NODES] + group * TREES * (stride - EXITS) * 2)
+    for lane in range(TREES):
+        node[lane] = way[lane]
+    size = EXITS
+    while size < stride:
+        for lane in range(TREES):
+            split = np.int64(splits[lane * (stride - EXITS) + size - EXITS + node[lane]])
+            node[lane] = 2 * node[lane] + np.int64(np.int64(bins[split & 255]) > split >> 8)
+        size *= 2
+
+
+@subkernel
+def _add_group(section: Any, group: int, bins: int, way: int, node: Any, sums: int, registers: Any) -> None:
     """Add what 64 trees say of a row to its sums (4,).
 
-    wide: None where there is no AVX-512, so that no such instruction is compiled.
+    registers: as lanes.py has it; None where there is no AVX-512, so that no such instruction is compiled.
     """
     words, low, high = places_at(way), bytes_at(way), bytes_at(way + TREES)
     for k in range(2 * TREES // 8):
         words[k] = 0
-    if wide is None:
+    if registers is None:
         _ways_of_trees_one_by_one(section, group, bytes_at(bins), low)
     else:
-        _ways_of_trees(section, group, bins, way)
+        _ways_of_trees(section, group, bins, way, registers)
     which, stride = places_at(section[_CLASSES])[group], section[_STRIDE]
     total = np.int64(0)
     if section[_KIND] == DEEP:
@@ -203,11 +223,21 @@ def _add_group(section: Any, group: int, bins: int, way: int, node: Any, sums: i
         else:
             for lane in range(TREES):
                 add_four(section[_VALUES] + node[lane] * 16, sums)
+    elif section[_KIND] == FULL:
+        leaves_at = section[_LEAVES] + group * TREES * section[_WIDTH] * stride * 4
+        leaves = numbers_at(leaves_at)
+        _step_trees_down(section, group, bytes_at(bins), low, node)
+        if which >= 0:
+            for lane in range(TREES):
+                total += leaves[lane * stride + node[lane]]
+        else:
+            for lane in range(TREES):
+                add_four(leaves_at + (lane * stride + node[lane]) * 16, sums)
     else:
         leaves_at = section[_LEAVES] + group * TREES * section[_WIDTH] * stride * 4
         if which < 0:
             add_trees(way, way + TREES, leaves_at, stride, sums)
-        elif wide is not None:
+        elif registers is not None:
             total = sum_of_trees(way, way + TREES, leaves_at, stride)
         else:
             leaves = numbers_at(leaves_at)
@@ -218,7 +248,7 @@ def _add_group(section: Any, group: int, bins: int, way: int, node: Any, sums: i
 
 
 @subkernel
-def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, wide: Any) -> None:
+def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, registers: Any) -> None:
     known = plan[_FORESTS]
     bins, sums = np.empty(n * _COLUMNS, np.uint8), np.zeros(n * known * 4, np.int64)
     space = np.empty((2 + 8) * TREES + 8 * K, np.uint8)
@@ -226,15 +256,14 @@ def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, 
     for t in range(plan[_TABLES]):
         table = places_at(plan[_AT_TABLES] + t * _TABLE_WORDS * 8)
         for i in range(n):
-            row = bins.ctypes.data + i * _COLUMNS
-            _bins_of_row(table, singles_at(rows + i * width * 4), row, row + MOST_FEATURES, 1)
+            _bins_of_row(table, singles_at(rows + i * width * 4), bins.ctypes.data + i * _COLUMNS, 1)
         for s in range(plan[_SECTIONS]):
             section = places_at(plan[_AT_SECTIONS] + s * _SECTION_WORDS * 8)
             if section[_BINS] == t:
                 for group in range(section[_GROUPS]):
                     for i in range(n):
                         to = sums.ctypes.data + (i * known + section[_FOREST]) * 32
-                        _add_group(section, group, bins.ctypes.data + i * _COLUMNS, way, node, to, wide)
+                        _add_group(section, group, bins.ctypes.data + i * _COLUMNS, way, node, to, registers)
     for i in range(n):
         for e in range(known):
             _answer(plan, places_at(sums.ctypes.data + (i * known + e) * 32), e, 1, margins,
@@ -278,13 +307,44 @@ def _walk_rows(section: Any, tree: int, rows: int, bins: Any, way: Any, node: An
 
 
 @subkernel
-def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, node: Any, sums: int, wide: Any) -> None:
+def _step_rows_down(section: Any, tree: int, rows: int, bins: Any, way: int, places: int, registers: Any) -> None:
+    """From the rows' ways out of a full tree's top levels down to their places, (128,) shorts, on the last level."""
+    stride = section[_STRIDE]
+    splits, size = section[_NODES] + tree * (stride - EXITS) * 2, EXITS
+    asked, at, found = places + 2 * ROWS, places + 4 * ROWS, places + 6 * ROWS
+    place, bin_at, bin_ = shorts_at(places), shorts_at(at), bytes_at(found)
+    as_places(way, places)
+    while size < stride:
+        if registers is not None:
+            if size == EXITS:
+                look_up_64(splits, places, asked, at)
+            elif size == 2 * EXITS:
+                look_up_128(splits, places, asked, at)
+            elif size == 4 * EXITS:
+                look_up_256(splits, places, asked, at)
+            else:
+                look_up_512(splits, places, asked, at)
+            for i in range(rows):
+                bin_[i] = bins[np.int64(bin_at[i])]
+            step_down(asked, found, places)
+        else:
+            level = shorts_at(splits)
+            for i in range(rows):
+                split = np.int64(level[np.int64(place[i])])
+                place[i] = 2 * np.int64(place[i]) + np.int64(np.int64(bins[(split & 255) * ROWS + i]) > split >> 8)
+        splits += size * 2
+        size *= 2
+
+
+@subkernel
+def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, places: int, sums: int, registers: Any) -> None:
     """Add what a tree says of 128 rows to their sums: (3, 128), or (128, 4) of trees that speak for all classes."""
     _ways_of_rows(section, tree, bins, way)
     which, stride = places_at(section[_CLASSES])[tree // TREES], section[_STRIDE]
     leaves_at, low, high = section[_LEAVES] + tree * section[_WIDTH] * stride * 4, bytes_at(way), bytes_at(way + ROWS)
     total, leaves = places_at(sums + which * ROWS * 8), numbers_at(leaves_at)
     if section[_KIND] == DEEP:
+        node = places_at(places)
         _walk_rows(section, tree, rows, bytes_at(bins), low, node)
         values_at = section[_VALUES] + places_at(section[_BASE])[tree] * section[_WIDTH] * 4
         values = numbers_at(values_at)
@@ -294,6 +354,15 @@ def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, node: Any
         else:
             for i in range(rows):
                 add_four(values_at + node[i] * 16, sums + i * 32)
+    elif section[_KIND] == FULL:
+        place = shorts_at(places)
+        _step_rows_down(section, tree, rows, bytes_at(bins), way, places, registers)
+        if which >= 0:
+            for i in range(rows):
+                total[i] += leaves[np.int64(place[i])]
+        else:
+            for i in range(rows):
+                add_four(leaves_at + np.int64(place[i]) * 16, sums + i * 32)
     elif which < 0:
         if section[_KIND] == SYMMETRIC:
             for i in range(rows):
@@ -301,9 +370,9 @@ def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, node: Any
         else:
             for i in range(rows):
                 add_four(leaves_at + np.int64(low[i]) * 16, sums + i * 32)
-    elif wide is not None and stride == EXITS // 2:
+    elif registers is not None and stride == EXITS // 2:
         add_of_32(way, leaves_at, sums + which * ROWS * 8)
-    elif wide is not None and stride == EXITS:
+    elif registers is not None and stride == EXITS:
         add_of_64(way, leaves_at, sums + which * ROWS * 8)
     elif section[_KIND] == SYMMETRIC:
         for i in range(rows):
@@ -325,61 +394,63 @@ def _add_two_trees(section: Any, tree: int, rows: int, bins: int, way: int, sums
 
 
 @subkernel
-def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, wide: Any) -> None:
-    """64 trees' tables are read once for several blocks of 128 rows: together they are larger than a near cache."""
-    known, most = plan[_FORESTS], min(_BLOCKS, (n + ROWS - 1) // ROWS)
-    bins, sums = np.empty(most * _COLUMNS * ROWS, np.uint8), np.empty(most * known * 4 * ROWS, np.int64)
+def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, registers: Any) -> None:
+    known = plan[_FORESTS]
+    bins, sums = np.empty(_COLUMNS * ROWS, np.uint8), np.empty(known * 4 * ROWS, np.int64)
     space = np.empty((4 + 8) * ROWS + 8 * K, np.uint8)
-    way, node, margins = space.ctypes.data, places_at(space.ctypes.data + 4 * ROWS), doubles_at(space.ctypes.data + 12 * ROWS)
-    for first in range(0, n, most * ROWS):
-        count = min(most * ROWS, n - first)
+    here, way, places = bins.ctypes.data, space.ctypes.data, space.ctypes.data + 4 * ROWS
+    margins = doubles_at(space.ctypes.data + 12 * ROWS)
+    for first in range(0, n, ROWS):
+        count = min(ROWS, n - first)
         sums[:] = 0
         for t in range(plan[_TABLES]):
             table = places_at(plan[_AT_TABLES] + t * _TABLE_WORDS * 8)
             for i in range(count):
-                low = bins.ctypes.data + i // ROWS * _COLUMNS * ROWS + i % ROWS
-                _bins_of_row(table, singles_at(rows + (first + i) * width * 4), low, low + MOST_FEATURES * ROWS, ROWS)
+                _bins_of_row(table, singles_at(rows + (first + i) * width * 4), here + i, ROWS)
             for s in range(plan[_SECTIONS]):
                 section = places_at(plan[_AT_SECTIONS] + s * _SECTION_WORDS * 8)
                 if section[_BINS] == t:
+                    to = sums.ctypes.data + section[_FOREST] * ROWS * 32
+                    in_pairs = section[_KIND] not in (DEEP, FULL) and section[_WIDTH] == 4 and section[_STRIDE] <= 256
                     for group in range(section[_GROUPS]):
-                        for start in range(0, count, ROWS):
-                            block = start // ROWS
-                            to = sums.ctypes.data + (block * known + section[_FOREST]) * ROWS * 32
-                            here, some = bins.ctypes.data + block * _COLUMNS * ROWS, min(ROWS, count - start)
-                            tree, end = group * TREES, group * TREES + places_at(section[_COUNTS])[group]
-                            if section[_KIND] != DEEP and section[_WIDTH] == 4 and section[_STRIDE] <= 256:
-                                while tree + 1 < end:
-                                    _add_two_trees(section, tree, some, here, way, to)
-                                    tree += 2
-                            while tree < end:
-                                _add_tree(section, tree, some, here, way, node, to, wide)
-                                tree += 1
+                        tree, end = group * TREES, group * TREES + places_at(section[_COUNTS])[group]
+                        if in_pairs:
+                            while tree + 1 < end:
+                                _add_two_trees(section, tree, count, here, way, to)
+                                tree += 2
+                        while tree < end:
+                            _add_tree(section, tree, count, here, way, places, to, registers)
+                            tree += 1
         for e in range(known):
             apart, next_row = (1, 4) if places_at(plan[_AT_VECTORS])[e] else (ROWS, 1)
             for i in range(count):
-                said = ((i // ROWS * known + e) * 4 * ROWS + i % ROWS * next_row) * 8
-                _answer(plan, places_at(sums.ctypes.data + said), e, apart, margins,
+                _answer(plan, places_at(sums.ctypes.data + (e * 4 * ROWS + i * next_row) * 8), e, apart, margins,
                         singles_at(out + ((first + i) * forests + places_at(plan[_AT_PLACES])[e]) * K * 4))
+
+
+@subkernel
+def _answer_rows(rows: F32, plan: int, out: F32, few: int, registers: Any) -> int:
+    n, width = rows.shape
+    if n <= few:
+        _few_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], registers)
+    else:
+        _many_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], registers)
+    return 0
 
 
 def _answer_wide(rows: F32, plan: int, out: F32) -> int:
     """With AVX-512 VBMI."""
-    n, width = rows.shape
-    if n <= _FEW:
-        _few_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], 1)
-    else:
-        _many_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], 1)
-    return 0
+    return int(_answer_rows(rows, plan, out, _FEW, (0, 0)))
+
+
+def _answer_broad(rows: F32, plan: int, out: F32) -> int:
+    """The same, of more than HALF features."""
+    return int(_answer_rows(rows, plan, out, _FEW, (0, 0, 0, 0)))
 
 
 def _answer_narrow(rows: F32, plan: int, out: F32) -> int:
-    n, width = rows.shape
-    if n <= _FEW_ONE_BY_ONE:
-        _few_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], None)
-    else:
-        _many_rows(rows.ctypes.data, n, width, places_at(plan), out.ctypes.data, out.shape[1], None)
-    return 0
+    """Without."""
+    return int(_answer_rows(rows, plan, out, _FEW_ONE_BY_ONE, None))
 
 
 _ARGUMENTS = SINGLES[0], INTEGER, SINGLES[1]
@@ -402,7 +473,8 @@ class Vectors:
             self._at(np.array([forests[place].value.shape[1] == K for place in known], np.int64)),
         ], np.int64))
         self._quick = _QUICK_NS // max(1, _TREE_NS * sum(int(section.counts.sum()) for section in plan.sections))
-        function = _answer_wide if wide else _answer_narrow
+        broad = any(bins.features.size > HALF for bins in plan.bins)
+        function = _answer_narrow if not wide else _answer_broad if broad else _answer_wide
         self._holding, self._releasing = entry(function, _ARGUMENTS), entry(function, _ARGUMENTS, releasing=True)
 
     def answer(self, rows: F32, out: F32) -> None:

@@ -32,7 +32,7 @@ from .export.forest import parity
 from .family import end_with_parent, tell
 
 PARITY = 1e-6
-"""Largest difference allowed between the library's probabilities and the exported expert's."""
+"""Largest difference allowed between the probabilities of the exported expert and its library's, summed in float64."""
 
 
 class Rows(NamedTuple):
@@ -259,5 +259,5 @@ def _fitted(model: Trainable, matrix: F32) -> Fitted:
     rows = np.concatenate([matrix, holes])
     return Fitted(
         model.name, model.idx, served.to_bytes(), model.to_bytes(), model.library_file, model.class_prior_.tolist(),
-        parity(served, model.predict_proba(rows), rows), model.settings_ | {"rounds": model.rounds_}, model.versions(),
+        parity(served, model.unrounded_proba(rows), rows), model.settings_ | {"rounds": model.rounds_}, model.versions(),
     )

@@ -72,7 +72,7 @@ def import_model(
     if not difference <= PARITY:
         raise ModelRefused(
             "parity", f"the forest and {model.library} {version} differ by {difference:.2g}, {PARITY:g} is allowed",
-            hint="XGBoost sums in float32: fewer or smaller trees part less from the exact sum; else report it",
+            hint="this combination of library version and model can't be served; report it",
         )
     expert = Expert(
         model.library, 1, "forest", f"{model.library}.npz", 1.0,

@@ -20,6 +20,7 @@ from engine.types import CLASSES, F32
 from .export import catboost, xgboost
 from .export.forest import columns_of, reading
 from .export.lightgbm import export_lightgbm, sections
+from .export.unrounded import unrounded
 from .family import alone
 
 
@@ -44,7 +45,7 @@ class ModelFile(NamedTuple):
         return _EXPORTS[self.library](self.readable, len(self.columns), classes)
 
     def answer(self, X: F32, classes: Sequence[int]) -> tuple[NDArray[np.float64], str]:
-        """(n, 3) probabilities as the library says them, and its version.
+        """(n, 3) probabilities as the library says them, its sums not rounded to float32, and its version.
 
         Asked in a process of its own, which a file that the library can't take may end. Raises DeviceMissing
         (`library_missing`), ModelRefused (`model_refused`).
@@ -158,11 +159,10 @@ def _ask_lightgbm(library: Any, data: bytes, X: F32) -> Any:
 
 def _ask_xgboost(library: Any, data: bytes, X: F32) -> Any:
     booster = library.Booster({"nthread": 1}, model_file=bytearray(data))
-    if "softmax" in json.loads(booster.save_config())["learner"]["objective"]["name"]:
-        booster.set_param({"objective": "multi:softprob"})         # the same margins, said as probabilities
     learned = booster.attributes()
-    rounds = int(learned["best_iteration"]) + 1 if {"scikit_learn", "best_iteration"} <= set(learned) else 0
-    return booster.predict(library.DMatrix(X), iteration_range=(0, rounds), validate_features=False)
+    best = {"scikit_learn", "best_iteration"} <= set(learned)
+    rounds = int(learned["best_iteration"]) + 1 if best else booster.num_boosted_rounds()
+    return unrounded(library, booster, X, rounds)
 
 
 def _ask_catboost(library: Any, data: bytes, X: F32) -> Any:

@@ -194,6 +194,10 @@ HOSTILE = {
         "fallback": np.zeros(30), "slope": np.zeros(2), "slope_feature": np.array([0, 6], np.int32),
         "slope_start": np.array([0] * 30 + [2], np.int32),
     },
+    "symmetric trees that share leaves": {
+        "left": np.zeros(0, np.int32), "right": np.zeros(0, np.int32), "root": np.full(21, ~0, np.int32),
+        "level_start": np.cumsum([0, *[2] * 19, 1, 1]).astype(np.int32),
+    },
     "a member missing": {"left": None},
     "a member too many": {"extra": np.zeros(1)},
     "no format": {"format": None},
@@ -249,6 +253,19 @@ def test_a_forest_can_not_be_changed() -> None:
         forest.n_features = 7  # type: ignore[misc]
     with pytest.raises(ValueError, match="read-only"):
         forest.left[0] = 0
+
+
+@pytest.mark.parametrize("size", [1e-310, 5e-324, 1e-40])
+def test_leaves_that_say_next_to_nothing(size: float) -> None:
+    X = np.zeros((3, 6), np.float32)
+    forest = dataclasses.replace(made(0), value=made(0).value * size, base=np.array([0.0, 1.0, 2.0]))
+    e = np.exp([0.0, 1.0, 2.0])
+    assert np.abs(forest.predict_proba(X) - e / e.sum()).max() < EXACT
+
+
+def test_hundreds_of_trees_of_large_leaves_are_answered_by_lanes() -> None:
+    forest = made(0, trees=900)
+    assert dataclasses.replace(forest, value=forest.value / np.abs(forest.value).max() * 15.9).exact().quantum
 
 
 def test_parity_wants_rows() -> None:

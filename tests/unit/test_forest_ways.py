@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -294,6 +297,22 @@ def test_machines_without_avx512_give_the_same_bits(settings: dict[str, str], ex
     expected = ForestRuntime({"it": forest}).votes(X)
     assert np.load(tmp_path / "p.npy").tobytes() == expected.tobytes()
     assert np.load(tmp_path / "few.npy").tobytes() == expected[:5].tobytes()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["deepcopy", "pickle"])
+def test_a_copy_answers_when_what_it_was_copied_from_is_gone(copied: Any) -> None:
+    """Tables hold addresses."""
+    forest = grown(5, 70, 8)
+    X = some_rows(forest, 200)
+    expected = forest.predict_proba(X).tobytes()
+    runtime = ForestRuntime({"it": forest})
+    copies = copied(forest), copied(runtime)
+    del forest, runtime
+    gc.collect()
+    filled = [np.full(n, 7, np.uint8) for n in range(64, 200_000, 640)]     # where they lay
+    assert copies[0].predict_proba(X).tobytes() == expected
+    assert copies[1].votes(X)[:, 0].tobytes() == expected
+    assert filled
 
 
 # ---- attributions

@@ -151,6 +151,10 @@ class Trainable(ABC):
     def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
         """(n, K) probabilities, a column per class the model knows."""
 
+    def _unrounded(self, fitted: Fitted, X: F32) -> NDArray[Any]:
+        """The same, for a library that sums in float32 (not in float64, as this takes for granted) summed in float64."""
+        return self._answer(fitted, X)
+
     @abstractmethod
     def _export(self, fitted: Fitted) -> Served:
         """What the engine runs."""
@@ -234,6 +238,13 @@ class Trainable(ABC):
 
         Raises NotFitted, InputRefused (`shape`, `empty`, `dtype`, `feature_missing`).
         """
+        return self._in_columns(X, self._answer).astype(np.float32)
+
+    def unrounded_proba(self, X: Any) -> F64:
+        """The same in float64 and summed so, also where the library sums in float32: what `export` is compared with."""
+        return self._in_columns(X, self._unrounded)
+
+    def _in_columns(self, X: Any, answer: Callable[[Fitted, F32], NDArray[Any]]) -> F64:
         fitted = self._now()
         rows, _ = rows_of(X, fitted.names, self.ndim)
         if rows.shape[-1] != fitted.n_features:
@@ -241,9 +252,9 @@ class Trainable(ABC):
                 "shape", f"X has {rows.shape[-1]} features, but {type(self).__name__} is expecting {fitted.n_features} "
                 "features as input", hint="give the columns of the fit",
             )
-        out = np.zeros((len(rows), len(CLASSES)), np.float32)
+        out = np.zeros((len(rows), len(CLASSES)))
         columns = [label % len(CLASSES) for label in fitted.classes]
-        out[:, columns] = self._answer(fitted, rows) if len(columns) > 1 else 1.0
+        out[:, columns] = answer(fitted, rows) if len(columns) > 1 else 1.0
         return out
 
     def predict(self, X: Any) -> I64:
@@ -253,7 +264,7 @@ class Trainable(ABC):
     # what it answers with
 
     def export(self) -> Served:
-        """What the engine runs: answers as `predict_proba` within 1e-6. Raises NotFitted."""
+        """What the engine runs: answers as `unrounded_proba` within 1e-6. Raises NotFitted."""
         fitted = self._now()
         return self._export(fitted) if len(fitted.classes) > 1 else _always(fitted)
 

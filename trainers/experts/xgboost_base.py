@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.runtimes.forest.layout import Forest
 from engine.types import F32, F64
 
+from ..export.unrounded import unrounded
 from ..export.xgboost import export_xgboost
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
 from .devices import CPU, GPU, Device, Gpus, cpu_budget, cuda_gpus, left_for_cpu
@@ -88,6 +89,10 @@ class XGBoostBase(Trainable):
 
     def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
         return np.asarray(fitted.model.booster.inplace_predict(X, validate_features=False))
+
+    def _unrounded(self, fitted: Fitted, X: F32) -> NDArray[Any]:
+        booster = fitted.model.booster
+        return unrounded(self.library(), booster, X, booster.num_boosted_rounds())
 
     def _export(self, fitted: Fitted) -> Forest:
         return export_xgboost(fitted.model.raw, fitted.n_features, fitted.classes)

@@ -52,7 +52,10 @@ _DTYPES: dict[str, tuple[type, int]] = {
 _BITS = 30
 """Of a leaf in quanta, beside its sign."""
 
-_FEW = 5e-8
+_LEAST = -200
+"""Exponent of the smallest quantum: sums of smaller leaves change no probability."""
+
+_FEW = 2e-7
 """Error allowed of a sum of rounded leaves: 0.3 quanta each (uniform), growing as the square root of their number."""
 
 
@@ -130,7 +133,7 @@ class Forest:
         return unit if whole and not self.linear else 0.0
 
     def exact(self) -> Forest:
-        """The forest as it is answered: leaves and base rounded to a quantum, which moves no sum by more than a few 1e-8.
+        """The forest as it is answered: leaves and base rounded to a quantum, which moves no sum by more than a few 1e-7.
 
         The same forest where leaves have slopes, or where rounding would move its sums by more.
         """
@@ -144,7 +147,7 @@ class Forest:
     @property
     def _unit(self) -> float:
         largest = float(np.abs(self.value).max(initial=0.0))
-        return math.ldexp(1.0, math.frexp(largest)[1] - _BITS) if largest else 1.0
+        return math.ldexp(1.0, max(math.frexp(largest)[1] - _BITS, _LEAST)) if largest else 1.0
 
     def spread(self) -> Forest:
         """The same trees with a split for every way through a symmetric tree's levels, level after level."""
@@ -177,6 +180,9 @@ class Forest:
         Raises ModelRefused where the number of columns is another.
         """
         return self._runtime.votes(X)[:, 0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Forest.from_bytes, (self.to_bytes(),)           # a copy answers from tables of its own
 
     @cached_property
     def _runtime(self) -> ForestRuntime:
@@ -239,6 +245,7 @@ class Forest:
                      and np.all(~self.root + np.left_shift(1, np.clip(depth, 0, MAX_DEPTH)) <= len(self.value))),
                 "levels of no tree, or leaves that aren't there",
             )
+            _require(int(np.left_shift(1, depth).sum()) <= len(self.value), "symmetric trees that share leaves")
             _require(not self.linear, "symmetric trees with slopes")
         _require(self.tree_class.size == self.root.size, "not one class per tree")
         low, high = (0, K - 1) if self.value.shape[1] == 1 else (-1, -1)

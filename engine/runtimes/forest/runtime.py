@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,10 @@ class ForestRuntime(Runtime):
                 self._answering.append(Vectors(planned, self._forests, chosen == AVX512))
         if left:
             self._answering.append(Scalars({place: self._forests[place] for place in left}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tables hold addresses: a copy is made anew."""
+        return ForestRuntime, (dict(zip(self.experts, self._forests, strict=True)),)
 
     def votes(self, rows: F32) -> F32:
         """(n, F) float32 -> (n, k, 3) float32; ±inf counts as NaN. Raises ModelRefused (`forest_features`)."""

@@ -114,7 +114,7 @@ def test_calls_take_other_rows_each_time_round_after_round() -> None:
     assert once() > 0.0
     once()
     assert seen == [[0, 2, 4], [6, 8, 10], [12, 14, 16], [0, 2, 4]]
-    assert calls.per_call(predict, rows, 1, 5, of=lambda took: float(len(took)), cold=True)() == 5.0
+    assert calls.per_call(predict, rows, 1, 5, of=lambda took: float(len(took)), between=calls.flusher())() == 5.0
     assert calls.p99(list(range(101))) == 99.0
 
 

@@ -36,11 +36,11 @@ def p99(took: Sequence[float]) -> float:
 
 
 def per_call(
-    predict: Predict, rows: F32, n: int, calls: int, of: Callable[[list[float]], float] = median, cold: bool = False
+    predict: Predict, rows: F32, n: int, calls: int, of: Callable[[list[float]], float] = median,
+    between: Callable[[], None] | None = None,
 ) -> Contestant:
-    """µs of a call with n rows: the median, or what `of` makes of them, of so many calls in a row."""
+    """µs of a call with n rows: the median, or what `of` makes of them, of so many calls in a row. between: done before each."""
     turns = cycle(batches(rows, n))
-    between = _flusher() if cold else None
 
     def once() -> float:
         took: list[float] = []
@@ -55,7 +55,8 @@ def per_call(
     return once
 
 
-def _flusher() -> Callable[[], None]:
+def flusher() -> Callable[[], None]:
+    """Pushes what a call has touched out of a core's own caches."""
     touched = np.zeros(_CACHE, np.uint8)
 
     def flush() -> None:

@@ -111,6 +111,21 @@ def rank(typing_context: Any, table: Any, x: Any) -> Any:
     return types.int64(types.int64, types.float32), codegen
 
 
+def _among(builder: Any, element: Any, table: Sequence[Any], at: Any, suffix: str) -> Any:
+    """table[at], a table of 2, 4, 8 … registers: by permutation of two each, then bit by bit of what lies above. AVX-512."""
+    lanes = table[0].type.count
+    found = [
+        _call(builder, f"llvm.x86.avx512.vpermi2var.{suffix}.512", table[0].type, low, at, high)
+        for low, high in zip(table[::2], table[1::2], strict=True)
+    ]
+    bit = 2 * lanes
+    while len(found) > 1:
+        beyond = builder.icmp_unsigned("!=", builder.and_(at, _all(element, lanes, bit)), _all(element, lanes, 0))
+        found = [builder.select(beyond, high, low) for low, high in zip(found[::2], found[1::2], strict=True)]
+        bit *= 2
+    return found[0]
+
+
 # ---- 64 trees, one row
 #
 # registers: a tuple, of which only the length counts: how many registers hold the row's bins, two for 64 features, four for 128.
@@ -119,14 +134,8 @@ def rank(typing_context: Any, table: Any, x: Any) -> Any:
 def _right_of_trees(builder: Any, bins: Sequence[Any], columns: Any, numbers: Any) -> Any:
     """Which of 64 trees go right: bins of 64 columns each."""
     byte = _vector(_I8, TREES)
-    column = _load(builder, columns, byte)
-    found = [
-        _call(builder, "llvm.x86.avx512.vpermi2var.qi.512", byte, low, column, high)
-        for low, high in zip(bins[::2], bins[1::2], strict=True)
-    ]
-    if len(found) == 2:
-        found = [builder.select(builder.icmp_signed("<", column, _all(_I8, TREES, 0)), found[1], found[0])]
-    return builder.icmp_unsigned(">", found[0], _load(builder, numbers, byte))
+    found = _among(builder, _I8, bins, _load(builder, columns, byte), "qi")
+    return builder.icmp_unsigned(">", found, _load(builder, numbers, byte))
 
 
 def _bins_of(builder: Any, bins: Any, registers: Any) -> list[Any]:
@@ -342,15 +351,9 @@ def _adding(entries: int) -> Any:
             place, leaves, sums = values
             word, half, wide = _vector(_I32, _WORD), _WORD // 2, _vector(_I64, _WORD // 2)
             table = [_load(builder, _behind(builder, leaves, 64 * part), word) for part in range(entries // _WORD)]
-
-            def among(at: Any, part: int) -> Any:
-                return _call(builder, "llvm.x86.avx512.vpermi2var.d.512", word, table[part], at, table[part + 1])
-
             for first in range(0, ROWS, _WORD):
                 at = builder.zext(_load(builder, _behind(builder, place, first), _vector(_I8, _WORD)), word)
-                found = among(at, 0)
-                if entries > 2 * _WORD:
-                    found = builder.select(builder.icmp_unsigned(">", at, _all(_I32, _WORD, 31)), among(at, 2), found)
+                found = _among(builder, _I32, table, at, "d")
                 for offset in (0, half):
                     to = _behind(builder, sums, 8 * (first + offset))
                     lanes = ir.Constant(_vector(_I32, half), list(range(offset, offset + half)))
@@ -395,21 +398,9 @@ def _looking_up(entries: int) -> Any:
             table = [_load(builder, _behind(builder, splits, 64 * part), short) for part in range(entries // _SHORTS)]
             for first in range(0, ROWS, _SHORTS):
                 at = _load(builder, _behind(builder, places, 2 * first), short)
-                found = [
-                    _call(builder, "llvm.x86.avx512.vpermi2var.hi.512", short, low, at, high)
-                    for low, high in zip(table[::2], table[1::2], strict=True)
-                ]
-                bit = 2 * _SHORTS
-                while len(found) > 1:
-                    beyond = builder.icmp_unsigned(
-                        "!=", builder.and_(at, _all(_I16, _SHORTS, bit)), _all(_I16, _SHORTS, 0)
-                    )
-                    found = [
-                        builder.select(beyond, high, low) for low, high in zip(found[::2], found[1::2], strict=True)
-                    ]
-                    bit *= 2
-                _store(builder, found[0], _behind(builder, out, 2 * first))
-                column = builder.mul(builder.and_(found[0], _all(_I16, _SHORTS, 255)), _all(_I16, _SHORTS, ROWS))
+                found = _among(builder, _I16, table, at, "hi")
+                _store(builder, found, _behind(builder, out, 2 * first))
+                column = builder.mul(builder.and_(found, _all(_I16, _SHORTS, 255)), _all(_I16, _SHORTS, ROWS))
                 rows = ir.Constant(short, list(range(first, first + _SHORTS)))
                 _store(builder, builder.or_(column, rows), _behind(builder, bins, 2 * first))
 

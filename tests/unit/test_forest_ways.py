@@ -100,6 +100,10 @@ FORESTS: dict[str, Callable[[], Forest]] = {
     "few leaves, deep": lambda: grown(3, 150, 25, 31),
     "32 leaves": lambda: grown(31, 150, 25, 32),
     "64 leaves, deep": lambda: grown(4, 150, 25, 63),
+    "120 leaves": lambda: grown(41, 70, 25, 120),
+    "255 leaves": lambda: grown(42, 70, 25, 255),
+    "256 leaves, all classes": lambda: grown(43, 30, 12, 256, width=3),
+    "257 leaves": lambda: grown(44, 70, 25, 257),
     "depth 7": lambda: grown(71, 70, 7),
     "depth 10": lambda: grown(72, 100, 10),
     "depth 10, all classes": lambda: grown(73, 30, 10, width=3),
@@ -208,7 +212,7 @@ def test_the_vector_ways_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         assert planned.found == [0], kind
         assert not planned.left
         kinds |= {section.kind for section in planned.sections}
-    assert len(kinds) == 6
+    assert len(kinds) == 5
     assert len(plan([FORESTS["more thresholds than a byte counts"]().exact()]).bins) > 1
 
 

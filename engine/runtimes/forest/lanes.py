@@ -223,81 +223,69 @@ def add_trees(typing_context: Any, low: Any, high: Any, leaves: Any, stride: Any
     return _nothing(5, generate)
 
 
-# ---- trees of few leaves, of whatever shape: QuickScorer (Lucchese et al. 2015, SIGIR)
+# ---- trees of few leaves, of whatever shape
 #
-# A split that says right strikes out the leaves to its left; when all have spoken, the first leaf that is left is the one.
-# No split waits for another.
+# Every lane bears a mark, first 0. Splits speak in turn, parents before children: a split asks those who bear its own mark, and
+# those whom it sends right bear its number + 1 from then on. The last mark says the leaf. Nothing is looked up but bins.
 
 
-def _strike(
-    builder: Any, lanes: int, bits: int, count: Any, spoken: Callable[[Any], tuple[Any, Callable[[int], Any]]], out: Any
+def _mark(
+    builder: Any, lanes: int, count: Any, speakers: Sequence[Callable[[Any], tuple[Any, Any]]], outs: Sequence[Any]
 ) -> None:
-    """spoken(split): which lanes go right, and by register what they leave standing. out: (lanes,) bytes, the leaf of each."""
-    word = ir.IntType(bits)
-    held = 512 // bits                             # lanes of a register
-    kind = _vector(word, held)
-    standing = [cgutils.alloca_once_value(builder, _all(word, held, -1)) for _ in range(lanes // held)]
+    """Of each speaker, speak(split): which lanes would go right, and the mark of each that it asks. Its out: (lanes,) bytes, the
+    leaf of each."""
+    bearing = [cgutils.alloca_once_value(builder, _all(_I8, lanes, 0)) for _ in speakers]
     with cgutils.for_range(builder, count) as loop:
-        goes, kept = spoken(loop.index)
-        for k, leaves in enumerate(standing):
-            here = ir.Constant(_vector(_I32, held), list(range(k * held, (k + 1) * held)))
-            now = builder.load(leaves)
-            builder.store(builder.select(builder.shuffle_vector(goes, goes, here), builder.and_(now, kept(k)), now), leaves)
-    for k, leaves in enumerate(standing):
-        first = _call(builder, f"llvm.cttz.v{held}i{bits}", kind, builder.load(leaves), ir.Constant(_I1, 0))
-        _store(builder, builder.trunc(first, _vector(_I8, held)), _behind(builder, out, k * held))
+        then = _spread(builder, builder.trunc(_behind(builder, loop.index, 1), _I8), lanes)
+        for speak, borne in zip(speakers, bearing, strict=True):
+            goes, asked = speak(loop.index)
+            now = builder.load(borne)
+            builder.store(builder.select(builder.and_(goes, builder.icmp_unsigned("==", now, asked)), then, now), borne)
+    for borne, out in zip(bearing, outs, strict=True):
+        _store(builder, builder.load(borne), out)
 
 
-def _scored_trees(bits: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
-    def score(
-        typing_context: Any, bins: Any, columns: Any, numbers: Any, kept: Any, count: Any, out: Any, registers: Any
-    ) -> Any:
-        """The leaf of 64 trees of `count` splits: columns, numbers (count, 64) bytes, kept (count, 64) words -> out (64,)."""
-        def generate(builder: Any, values: Sequence[Any]) -> None:
-            bins, columns, numbers, kept, count, out = values
-            held = _bins_of(builder, bins, registers)
+@intrinsic  # type: ignore[untyped-decorator]
+def mark_trees(
+    typing_context: Any, bins: Any, columns: Any, numbers: Any, marks: Any, count: Any, out: Any, registers: Any
+) -> Any:
+    """The leaf of 64 trees of `count` splits: columns, numbers, marks (count, 64) bytes -> out (64,) bytes."""
+    def generate(builder: Any, values: Sequence[Any]) -> None:
+        bins, columns, numbers, marks, count, out = values
+        held = _bins_of(builder, bins, registers)
 
-            def spoken(split: Any) -> tuple[Any, Callable[[int], Any]]:
-                at = builder.mul(split, ir.Constant(_I64, TREES))
-                goes = _right_of_trees(builder, held, builder.add(columns, at), builder.add(numbers, at))
-                masks = builder.add(kept, builder.mul(at, ir.Constant(_I64, bits // 8)))
-                kind = _vector(ir.IntType(bits), 512 // bits)
-                return goes, lambda k: _load(builder, _behind(builder, masks, 64 * k), kind)
+        def speak(split: Any) -> tuple[Any, Any]:
+            at = builder.mul(split, ir.Constant(_I64, TREES))
+            goes = _right_of_trees(builder, held, builder.add(columns, at), builder.add(numbers, at))
+            return goes, _load(builder, builder.add(marks, at), _vector(_I8, TREES))
 
-            _strike(builder, TREES, bits, count, spoken, out)
+        _mark(builder, TREES, count, [speak], [out])
 
-        return _nothing(6, generate, registers)
-
-    return score
+    return _nothing(6, generate, registers)
 
 
-def _scored_rows(bits: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
-    def score(typing_context: Any, bins: Any, columns: Any, numbers: Any, kept: Any, count: Any, out: Any) -> Any:
-        """The leaf of 128 rows in a tree of `count` splits: bins (columns, 128) bytes, the tree's lane of what `score` of trees
-        reads -> out (128,) bytes."""
-        def generate(builder: Any, values: Sequence[Any]) -> None:
-            bins, columns, numbers, kept, count, out = values
+@intrinsic  # type: ignore[untyped-decorator]
+def mark_rows(
+    typing_context: Any, bins: Any, columns: Any, numbers: Any, marks: Any, count: Any, out: Any, other: Any
+) -> Any:
+    """The leaves of 128 rows in two trees of `count` splits, of which neither waits for the other: bins (columns, 128) bytes,
+    their lanes, side by side, of what `mark_trees` reads -> out, other (128,) bytes."""
+    def generate(builder: Any, values: Sequence[Any]) -> None:
+        bins, columns, numbers, marks, count, *outs = values
 
-            def spoken(split: Any) -> tuple[Any, Callable[[int], Any]]:
-                at = builder.mul(split, ir.Constant(_I64, TREES))
+        def speaker(tree: int) -> Callable[[Any], tuple[Any, Any]]:
+            def speak(split: Any) -> tuple[Any, Any]:
+                at = builder.add(builder.mul(split, ir.Constant(_I64, TREES)), ir.Constant(_I64, tree))
                 column = builder.zext(_load(builder, builder.add(columns, at), _I8), _I64)
-                number = _load(builder, builder.add(numbers, at), _I8)
-                row = _load(builder, builder.add(bins, builder.mul(column, ir.Constant(_I64, ROWS))), _vector(_I8, ROWS))
-                mask = _load(builder, builder.add(kept, builder.mul(at, ir.Constant(_I64, bits // 8))), ir.IntType(bits))
-                everywhere = _spread(builder, mask, 512 // bits)
-                return builder.icmp_unsigned(">", row, _spread(builder, number, ROWS)), lambda k: everywhere
+                row = builder.add(bins, builder.mul(column, ir.Constant(_I64, ROWS)))
+                goes = _right_of_rows(builder, row, _load(builder, builder.add(numbers, at), _I8))
+                return goes, _spread(builder, _load(builder, builder.add(marks, at), _I8), ROWS)
 
-            _strike(builder, ROWS, bits, count, spoken, out)
+            return speak
 
-        return _nothing(6, generate)
+        _mark(builder, ROWS, count, [speaker(tree) for tree in range(len(outs))], outs)
 
-    return score
-
-
-score_trees, score_large_trees = _scored_trees(32), _scored_trees(64)
-score_rows, score_rows_of_large = _scored_rows(32), _scored_rows(64)
+    return _nothing(7, generate)
 
 
 # ---- 128 rows, one tree
@@ -449,15 +437,6 @@ def add_fours(typing_context: Any, leaf: Any, other: Any, sums: Any) -> Any:
         _store(builder, builder.add(_load(builder, sums, wide), builder.sext(both, wide)), sums)
 
     return _nothing(3, generate)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest(typing_context: Any, word: Any) -> Any:
-    """Which is the lowest bit that is set; int64."""
-    def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return _call(builder, "llvm.cttz.i64", _I64, values[0], ir.Constant(_I1, 0))
-
-    return types.int64(types.int64), codegen
 
 
 # ---- what lies at an address

@@ -35,14 +35,14 @@ MOST_SPLITS = 2**15 - EXITS
 MOST_LEVELS = 12
 """Of a symmetric tree, whose leaves lie side by side for 64 trees."""
 
-FLAT, FULL, DEEP, SYMMETRIC, SMALL, MEDIUM = range(6)
+FLAT, FULL, DEEP, SYMMETRIC, MARKED = range(5)
 """Kinds of trees: answered by their top levels alone; with at most BELOW levels below, laid out as if all were there; walked on
-from node to node; the same question for all on a level; of few leaves, at most 32 or 64."""
+from node to node; the same question for all on a level; of few leaves, all of whose splits speak."""
 
-_LEAVES = {SMALL: 32, MEDIUM: 64}
+_STRIDES = 32, 64, 128, 256
+"""Room for the leaves of marked trees."""
 _CHEAP = 20
 """So many splits are asked sooner one by one than the top levels all at once."""
-
 _COARSE = 16
 NEVER = 255
 """The number of a split that sends nobody right."""
@@ -115,10 +115,11 @@ class Section(NamedTuple):
     """Trees of one forest and one kind, in groups of 64; a group speaks for one class, or all its trees for all three.
 
     columns, numbers: (groups, n, 64) bytes, n EXITS, levels or splits: of the splits of the top levels (NEVER where there is
-    none), of the levels of symmetric trees, of all splits. kept: (groups, splits, 64) words of 32 or 64 bits, of small trees:
-    the leaves that stay where a split says right. leaves: (64 · groups, stride, width) int32 by way out, place on the last
-    level, levels' bits, or leaf from the left; width 1, or 4 of which the last is 0. counts: (groups,) trees. classes:
-    (groups,), -1 for all three. steps: (groups,) levels below the top, levels of symmetric trees, splits of small ones.
+    none), of the levels of symmetric trees, of all splits of marked ones, which have marks, and the split to their right (0: a
+    leaf), beside them. leaves: (64 · groups,
+    stride, width) int32 by way out, place on the last level, levels' bits, or mark; width 1, or 4 of which the last is 0.
+    counts: (groups,) trees. classes: (groups,), -1 for all three. steps: (groups,) levels below the top, levels of symmetric
+    trees, splits of marked ones.
 
     Of full trees: nodes: (64 · groups, stride - EXITS) column and number of a split in a short, level by level.
 
@@ -131,7 +132,8 @@ class Section(NamedTuple):
     bins: int
     columns: NDArray[np.uint8]
     numbers: NDArray[np.uint8]
-    kept: NDArray[np.unsignedinteger[Any]]
+    marks: NDArray[np.uint8]
+    rights: NDArray[np.uint8]
     leaves: NDArray[np.int32]
     counts: I64
     classes: I64
@@ -252,17 +254,18 @@ def _sections(
         for depth in np.unique(deepest):
             yield tables.symmetric(trees[deepest == depth])
         return
-    size = shape.size[trees]
-    depth = shape.depth[trees]
+    size, depth = shape.size[trees], shape.depth[trees]
     kind = np.select(
-        [size <= _CHEAP, depth <= TOP, size < _LEAVES[SMALL], size < _LEAVES[MEDIUM], depth <= TOP + BELOW],
-        [SMALL, FLAT, SMALL, MEDIUM, FULL], DEEP,
+        [size <= _CHEAP, depth <= TOP, size < _STRIDES[-1], depth <= TOP + BELOW], [MARKED, FLAT, MARKED, FULL], DEEP
     )
-    for one, make in ((FLAT, tables.flat), (DEEP, tables.deep), (SMALL, tables.small), (MEDIUM, tables.small)):
+    for one, make in ((FLAT, tables.flat), (DEEP, tables.deep)):
         if (kind == one).any():
-            yield make(trees[kind == one], one)
+            yield make(trees[kind == one])
     for levels in np.unique(depth[kind == FULL]):
         yield tables.full(trees[(kind == FULL) & (depth == levels)], int(levels))
+    room = np.array(_STRIDES)[np.searchsorted(_STRIDES, size, "right").clip(max=len(_STRIDES) - 1)]
+    for stride in np.unique(room[kind == MARKED]):
+        yield tables.marked(trees[(kind == MARKED) & (room == stride)], int(stride))
 
 
 class _Tables(NamedTuple):
@@ -283,8 +286,8 @@ class _Tables(NamedTuple):
         shape = classes.size, depth or max(1, int(steps.max())), TREES
         width = self.units.shape[1]
         return Section(
-            self.place, kind, self.home, np.zeros(shape, np.uint8), np.full(shape, NEVER, np.uint8), np.zeros(0, np.uint32),
-            np.zeros((lanes.size, 1, width), np.int32), counts, classes, steps, np.zeros(0, np.uint32),
+            self.place, kind, self.home, np.zeros(shape, np.uint8), np.full(shape, NEVER, np.uint8), np.zeros(0, np.uint8),
+            np.zeros(0, np.uint8), np.zeros((lanes.size, 1, width), np.int32), counts, classes, steps, np.zeros(0, np.uint32),
             np.zeros((0, width), np.int32), np.zeros(0, np.int64),
         ), lanes
 
@@ -302,8 +305,8 @@ class _Tables(NamedTuple):
                 section.leaves[at, :1 << depth[tree]] = self.units[leaf : leaf + (1 << depth[tree])]
         return section
 
-    def flat(self, trees: I64, kind: int) -> Section:
-        section, lanes, ways = self._top(kind, trees)
+    def flat(self, trees: I64) -> Section:
+        section, lanes, ways = self._top(FLAT, trees)
         return section._replace(leaves=np.where((lanes >= 0)[:, None, None], self.units[~ways], 0))
 
     def full(self, trees: I64, levels: int) -> Section:
@@ -313,8 +316,8 @@ class _Tables(NamedTuple):
         _fill_full(self.forest.left, self.forest.right, self.column, self.number, self.units, lanes, ways, nodes, leaves)
         return section._replace(nodes=nodes, leaves=leaves)
 
-    def deep(self, trees: I64, kind: int) -> Section:
-        section, lanes, ways = self._top(kind, trees)
+    def deep(self, trees: I64) -> Section:
+        section, lanes, ways = self._top(DEEP, trees)
         sizes = np.where(lanes >= 0, self.shape.size[lanes], 0)
         nodes, base = np.zeros(int((2 * sizes + EXITS).sum()), np.uint32), np.zeros(lanes.size, np.int64)
         values = np.zeros((nodes.size, self.units.shape[1]), np.int32)
@@ -333,15 +336,15 @@ class _Tables(NamedTuple):
         )
         return section, lanes, ways
 
-    def small(self, trees: I64, kind: int) -> Section:
-        section, lanes = self._section(kind, trees, self.shape.size, 0)
-        kept = np.full(section.columns.shape, -1, np.int64)
-        leaves = np.zeros((lanes.size, _LEAVES[kind], self.units.shape[1]), np.int32)
-        _fill_small(
+    def marked(self, trees: I64, stride: int) -> Section:
+        section, lanes = self._section(MARKED, trees, self.shape.size, 0)
+        marks, rights = np.zeros(section.columns.shape, np.uint8), np.zeros(section.columns.shape, np.uint8)
+        leaves = np.zeros((lanes.size, stride, self.units.shape[1]), np.int32)
+        _fill_marked(
             self.forest.left, self.forest.right, self.column, self.number, self.forest.root, self.units, lanes, section.columns,
-            section.numbers, kept, leaves,
+            section.numbers, marks, rights, leaves,
         )
-        return section._replace(kept=kept.astype(np.uint32 if kind == SMALL else np.uint64), leaves=leaves)
+        return section._replace(marks=marks, rights=rights, leaves=leaves)
 
 
 def _grouped(trees: I64, classes: I64, steps: I64) -> tuple[I64, I64, I64, I64]:
@@ -442,31 +445,30 @@ def _fill_below(
 
 
 @kernel
-def _fill_small(
+def _fill_marked(
     left: NDArray[np.int32], right: NDArray[np.int32], column: NDArray[np.uint8], number: NDArray[np.uint8],
     root: NDArray[np.int32], units: NDArray[np.int32], lanes: I64, columns: NDArray[np.uint8], numbers: NDArray[np.uint8],
-    kept: NDArray[np.int64], leaves: NDArray[np.int32],
+    marks: NDArray[np.uint8], rights: NDArray[np.uint8], leaves: NDArray[np.int32],
 ) -> None:
-    """Every split, what it leaves standing where it says right, and the leaves from left to right."""
-    stack = np.empty((2 * EXITS, 3), np.int64)         # what is yet to be met, its split above (met from the left), its own place
+    """Every split, parents first and the left one behind its parent, with the mark of those it asks; leaves by their marks."""
+    stack = np.empty((leaves.shape[1], 2), np.int64)   # what is yet to be met, and its mark
     for at in range(lanes.size):
         if lanes[at] < 0:
             continue
         group, lane = at // TREES, at % TREES
-        split, leaf, high = 0, 0, 1
-        stack[0, 0], stack[0, 1], stack[0, 2] = root[lanes[at]], -1, 0
+        split, high = 0, 1
+        stack[0, 0], stack[0, 1] = root[lanes[at]], 0
         while high:
             high -= 1
-            node, place, first = stack[high]
-            if place >= 0:                             # all to the left of this split has been met: leaves first to leaf - 1
-                kept[group, place, lane] = ~((np.int64(1) << leaf) - (np.int64(1) << first))
-                node = right[node]
+            node, mark = stack[high]
             if node < 0:
-                leaves[at, leaf] = units[~node]
-                leaf += 1
+                leaves[at, mark] = units[~node]
                 continue
             columns[group, split, lane], numbers[group, split, lane] = column[node], number[node]
-            stack[high, 0], stack[high, 1], stack[high, 2] = node, split, leaf
+            marks[group, split, lane] = mark
+            if mark > 0 and rights[group, mark - 1, lane] == 0:        # the first with its mark is whom it was given by
+                rights[group, mark - 1, lane] = split
             split += 1
-            stack[high + 1, 0], stack[high + 1, 1], stack[high + 1, 2] = left[node], -1, 0
+            stack[high, 0], stack[high, 1] = right[node], split
+            stack[high + 1, 0], stack[high + 1, 1] = left[node], mark
             high += 2

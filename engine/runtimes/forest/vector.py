@@ -33,14 +33,11 @@ from .lanes import (
     look_up_128,
     look_up_256,
     look_up_512,
-    lowest,
+    mark_rows,
+    mark_trees,
     numbers_at,
     places_at,
     rank,
-    score_large_trees,
-    score_rows,
-    score_rows_of_large,
-    score_trees,
     shorts_at,
     singles_at,
     step_down,
@@ -50,7 +47,7 @@ from .lanes import (
     words_at,
 )
 from .scalar import softmax
-from .tables import DEEP, FULL, HALF, MEDIUM, MOST_FEATURES, SMALL, SYMMETRIC, Plan, Section
+from .tables import DEEP, FLAT, FULL, HALF, MARKED, MOST_FEATURES, SYMMETRIC, Plan, Section
 
 if TYPE_CHECKING:
     from .layout import Forest
@@ -82,11 +79,11 @@ _TABLE, _FEATURES, _FEATURE = range(3)
 
 _TABLE_WORDS = 3
 (
-    _FOREST, _KIND, _BINS, _GROUPS, _WIDTH, _STRIDE, _DEPTH, _COLUMN, _NUMBER, _KEPT, _LEAVES, _COUNTS, _CLASSES, _STEPS, _NODES,
-    _VALUES, _BASE,
-) = range(17)
+    _FOREST, _KIND, _BINS, _GROUPS, _WIDTH, _STRIDE, _DEPTH, _COLUMN, _NUMBER, _MARKS, _RIGHTS, _LEAVES, _COUNTS, _CLASSES,
+    _STEPS, _NODES, _VALUES, _BASE,
+) = range(18)
 """Words of a section."""
-_SECTION_WORDS = 17
+_SECTION_WORDS = 18
 
 _TABLES, _SECTIONS, _FORESTS = range(3)
 """Words of a plan: how many; then where they lie, and of each forest its base, its quantum, its place among those asked, and
@@ -133,10 +130,8 @@ def _ways_of_trees(section: Any, group: int, bins: int, way: int, registers: Any
         for level in range(steps):
             at = level * TREES
             level_of_trees(bins, columns + at, numbers + at, 1 << (level & 7), way + (level >> 3) * TREES, registers)
-    elif kind == SMALL:
-        score_trees(bins, columns, numbers, section[_KEPT] + table * 4, steps, way, registers)
-    elif kind == MEDIUM:
-        score_large_trees(bins, columns, numbers, section[_KEPT] + table * 8, steps, way, registers)
+    elif kind == MARKED:
+        mark_trees(bins, columns, numbers, section[_MARKS] + table, steps, way, registers)
     else:
         top_of_trees(bins, columns, numbers, way, registers)
 
@@ -153,14 +148,20 @@ def _ways_of_trees_one_by_one(section: Any, group: int, bins: Any, way: Any) -> 
             for lane in range(TREES):
                 at = level * TREES + lane
                 way[to + lane] |= np.uint8(bins[np.int64(columns[at])] > numbers[at]) << (level & 7)
-    elif kind in (SMALL, MEDIUM):
-        small, large = words_at(section[_KEPT] + table * 4), places_at(section[_KEPT] + table * 8)
+    elif kind == MARKED:
+        marks, rights = bytes_at(section[_MARKS] + table), bytes_at(section[_RIGHTS] + table)
         for lane in range(TREES):
-            standing: Any = np.int64(-1)
-            for at in range(lane, steps * TREES, TREES):
+            split, mark = np.int64(0), np.int64(0)
+            asks: Any = True
+            while asks:
+                at = split * TREES + lane
                 if bins[np.int64(columns[at])] > numbers[at]:
-                    standing &= np.int64(small[at]) if kind == SMALL else np.int64(large[at])
-            way[lane] = lowest(standing)
+                    mark, split = split + 1, np.int64(rights[at])
+                    asks = split > 0
+                else:
+                    split += 1
+                    asks = split < steps and np.int64(marks[at + TREES]) == mark
+            way[lane] = mark
     else:
         for lane in range(TREES):
             way[lane] = 1
@@ -286,10 +287,6 @@ def _ways_of_rows(section: Any, tree: int, bins: int, way: int) -> None:
         for level in range(steps):
             column, number = np.int64(bytes_at(columns)[level * TREES]), np.int64(bytes_at(numbers)[level * TREES])
             level_of_rows(bins + column * ROWS, number, 1 << (level & 7), way + (level >> 3) * ROWS)
-    elif kind == SMALL:
-        score_rows(bins, columns, numbers, section[_KEPT] + table * 4, steps, way)
-    elif kind == MEDIUM:
-        score_rows_of_large(bins, columns, numbers, section[_KEPT] + table * 8, steps, way)
     else:
         top_of_rows(bins, columns, numbers, way)
 
@@ -383,14 +380,36 @@ def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, places: i
 
 
 @subkernel
-def _add_two_trees(section: Any, tree: int, rows: int, bins: int, way: int, sums: int) -> None:
-    """Add what two trees that speak for all classes say of 128 rows, where a byte holds their ways."""
-    _ways_of_rows(section, tree, bins, way)
-    _ways_of_rows(section, tree + 1, bins, way + 2 * ROWS)
-    bytes_each = section[_STRIDE] * 16
+def _ways_of_rows_in_two(section: Any, tree: int, bins: int, way: int, other: int) -> None:
+    if section[_KIND] == MARKED:
+        table = tree // TREES * section[_DEPTH] * TREES + tree % TREES
+        mark_rows(bins, section[_COLUMN] + table, section[_NUMBER] + table, section[_MARKS] + table,
+                  places_at(section[_STEPS])[tree // TREES], way, other)
+    else:
+        _ways_of_rows(section, tree, bins, way)
+        _ways_of_rows(section, tree + 1, bins, other)
+
+
+@subkernel
+def _add_two_trees(section: Any, tree: int, rows: int, bins: int, way: int, sums: int, registers: Any) -> None:
+    """The same of two trees, where a byte holds their ways. Behind a group's last tree is one that says nothing."""
+    which, stride = places_at(section[_CLASSES])[tree // TREES], section[_STRIDE]
+    _ways_of_rows_in_two(section, tree, bins, way, way + 2 * ROWS)
+    bytes_each = stride * section[_WIDTH] * 4
     leaves, one, other = section[_LEAVES] + tree * bytes_each, bytes_at(way), bytes_at(way + 2 * ROWS)
-    for i in range(rows):
-        add_fours(leaves + np.int64(one[i]) * 16, leaves + bytes_each + np.int64(other[i]) * 16, sums + i * 32)
+    if which < 0:
+        for i in range(rows):
+            add_fours(leaves + np.int64(one[i]) * 16, leaves + bytes_each + np.int64(other[i]) * 16, sums + i * 32)
+    elif registers is not None and stride == EXITS // 2:
+        add_of_32(way, leaves, sums + which * ROWS * 8)
+        add_of_32(way + 2 * ROWS, leaves + bytes_each, sums + which * ROWS * 8)
+    elif registers is not None and stride == EXITS:
+        add_of_64(way, leaves, sums + which * ROWS * 8)
+        add_of_64(way + 2 * ROWS, leaves + bytes_each, sums + which * ROWS * 8)
+    else:
+        total, said, also = places_at(sums + which * ROWS * 8), numbers_at(leaves), numbers_at(leaves + bytes_each)
+        for i in range(rows):
+            total[i] += np.int64(said[np.int64(one[i])]) + np.int64(also[np.int64(other[i])])
 
 
 @subkernel
@@ -411,16 +430,18 @@ def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int,
                 section = places_at(plan[_AT_SECTIONS] + s * _SECTION_WORDS * 8)
                 if section[_BINS] == t:
                     to = sums.ctypes.data + section[_FOREST] * ROWS * 32
-                    in_pairs = section[_KIND] not in (DEEP, FULL) and section[_WIDTH] == 4 and section[_STRIDE] <= 256
+                    in_pairs = section[_KIND] == MARKED or (
+                        section[_KIND] in (FLAT, SYMMETRIC) and section[_WIDTH] == 4 and section[_STRIDE] <= 256
+                    )
                     for group in range(section[_GROUPS]):
                         tree, end = group * TREES, group * TREES + places_at(section[_COUNTS])[group]
-                        if in_pairs:
-                            while tree + 1 < end:
-                                _add_two_trees(section, tree, count, here, way, to)
-                                tree += 2
                         while tree < end:
-                            _add_tree(section, tree, count, here, way, places, to, registers)
-                            tree += 1
+                            if in_pairs:
+                                _add_two_trees(section, tree, count, here, way, to, registers)
+                                tree += 2
+                            else:
+                                _add_tree(section, tree, count, here, way, places, to, registers)
+                                tree += 1
         for e in range(known):
             apart, next_row = (1, 4) if places_at(plan[_AT_VECTORS])[e] else (ROWS, 1)
             for i in range(count):
@@ -492,8 +513,8 @@ class Vectors:
         return [
             forest, section.kind, section.bins, groups, width, stride, depth,
             *(self._at(array) for array in (
-                section.columns, section.numbers, section.kept, section.leaves, section.counts, section.classes, section.steps,
-                section.nodes, section.values, section.base,
+                section.columns, section.numbers, section.marks, section.rights, section.leaves, section.counts,
+                section.classes, section.steps, section.nodes, section.values, section.base,
             )),
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,6 +39,11 @@ PROBES = 2000
 """Rows on which forest and library must agree."""
 
 LABELS = (-1, 0, 1)
+"""Behind the numbers of three classes without names."""
+
+SIDES = {"sell": -1, "neutral": 0, "buy": 1}
+
+_SAID = SIDES | {repr(float(label)): label for label in LABELS}
 
 
 class Imported(NamedTuple):
@@ -58,13 +64,13 @@ def import_model(
     """Publish a model file as a bundle; any failure leaves the registry as it was.
 
     names: of the model's columns, in its order, out of the engine's; empty: as the file says. classes: labels behind the
-    model's class numbers; empty: as the file says, else -1, 0, 1. ticks: the policy's thresholds are learned at their
+    model's class numbers; empty: as the file names them, else -1, 0, 1. ticks: the policy's thresholds are learned at their
     moments, instead of the policy's own. Raises UsageError (`import_features`, `import_classes`), ModelRefused as
     `read_model` and the exporters do, and `parity`; DeviceMissing (`library_missing`); InputRefused as `build` does.
     """
     model = read_model(path)
     names = chosen_columns(model, names, features)
-    classes = _classes(model, classes)
+    classes = chosen_classes(model, classes)
     forest = over_engine_columns(model.forest(classes), names, features)
     probes = probing_rows(forest, PROBES)
     said, version = model.answer(probes[:, [features.names.index(name) for name in names]], classes)
@@ -98,19 +104,27 @@ def import_model(
 
 
 def chosen_columns(model: ModelFile, names: Sequence[str], features: FeatureSet) -> Sequence[str]:
-    """The engine's column behind each of the model's. Raises UsageError `import_features`."""
+    """The engine's column behind each of the model's. Raises UsageError `import_features`.
+
+    A column that the file calls as the engine calls one is that one: no row could tell if it were fed another.
+    """
     if not names and not all(model.columns):
         raise UsageError("import_features", f"the file doesn't name the {len(model.columns)} columns of its model",
                          hint="--features a,b,c or a file of names, in the order of the model's columns")
     names = names or model.columns
+    _once("import_features", names)
     for name in names:
         if name not in features.names:
             near = difflib.get_close_matches(name, features.names, 1)
             raise UsageError("import_features", f"the engine computes no column {name!r}",
                              hint=f"did you mean {near[0]}?" if near else "`tocsin features list` names them")
-    if len(names) != len(model.columns) or len(set(names)) < len(names):
-        raise UsageError("import_features", f"{len(set(names))} names for the {len(model.columns)} columns of the model",
+    if len(names) != len(model.columns):
+        raise UsageError("import_features", f"{len(names)} names for the {len(model.columns)} columns of the model",
                          hint="one name per column of the model, in its order")
+    for place, (name, said) in enumerate(zip(names, model.columns, strict=True), 1):
+        if said in features.names and name != said:
+            raise UsageError("import_features", f"the file calls its column {place} {said}, and --features {name}",
+                             hint=f"name {said} in place {place}; if the file's isn't the engine's, save it without names")
     return names
 
 
@@ -122,12 +136,53 @@ def over_engine_columns(forest: Forest, names: Sequence[str], features: FeatureS
     )
 
 
-def _classes(model: ModelFile, classes: Sequence[int]) -> Sequence[int]:
-    chosen = classes or model.labels or LABELS
-    if len(chosen) != model.classes or len(set(chosen)) < len(chosen):
-        raise UsageError("import_classes", f"the model tells {model.classes} classes apart, named are {len(set(chosen))}",
-                         hint="--classes sell,buy: what each class number of the model means, in their order")
+def chosen_classes(model: ModelFile, given: Sequence[int]) -> Sequence[int]:
+    """The label behind each of the model's classes, in their order. Raises UsageError `import_classes`."""
+    said = labels_of(model.named)
+    called = f"the file calls its classes {', '.join(model.named)}"
+    if given and said and tuple(given) != said:
+        raise UsageError("import_classes", f"{called}, and --classes {_sides(given)}",
+                         hint=f"leave --classes away: in the file's order they are {_sides(said)}")
+    example = _sides((-1, 1) if model.classes == 2 else LABELS)
+    if not given and not said and (model.named or model.classes != len(LABELS)):
+        what = called if model.named else f"the model tells {model.classes} classes apart by number"
+        raise UsageError("import_classes", f"{what}: which sides are they?", hint=f"name them in this order: --classes {example}")
+    chosen = given or said or LABELS
+    _once("import_classes", _sides(chosen).split(","))
+    if len(chosen) != model.classes:
+        raise UsageError("import_classes", f"{len(chosen)} sides for the {model.classes} classes of the model",
+                         hint=f"one for each class of the model, in its order: --classes {example}")
     return chosen
+
+
+def labels_of(named: Sequence[str]) -> tuple[int, ...]:
+    """The labels behind names that say them, sell, neutral, buy in any case, or -1, 0, 1 in any writing; else empty.
+
+    0 and 1 alone say nothing: they may be the numbers of any two classes.
+    """
+    words = [_word(name) for name in named]
+    if not {*words} <= {*_SAID} or {*words} <= {"0.0", "1.0"}:
+        return ()
+    labels = tuple(_SAID[word] for word in words)
+    return labels if len({*labels}) == len(labels) else ()
+
+
+def _word(name: str) -> str:
+    word = name.strip().lower()
+    with suppress(ValueError):
+        return repr(float(word) + 0.0)             # -0 is 0
+    return word
+
+
+def _sides(labels: Sequence[int]) -> str:
+    return ",".join(CLASSES[label % len(CLASSES)] for label in labels)
+
+
+def _once(code: str, names: Sequence[str]) -> None:
+    """Raises UsageError with that code where something is named twice."""
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise UsageError(code, f"{name} is named twice", hint="one name for each of the model's, in its order")
 
 
 def _policy(data: Dataset, ensemble: Ensemble) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -168,6 +169,12 @@ def text_of(**params: Any) -> str:
     return str(grow(*noise(0), **params).model_to_string())
 
 
+def own(scores: np.ndarray, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """An objective of the user's: least squares against the class."""
+    wanted = np.eye(3)[data.get_label().astype(int)]
+    return scores.reshape(wanted.shape) - wanted, np.ones_like(wanted)
+
+
 def categorical() -> str:
     X, y = noise(0, missing=0.0)
     X[:, 2] = np.arange(len(X)) % 7
@@ -181,7 +188,7 @@ def categorical() -> str:
     [
         (text_of(objective="multiclassova"), "multiclassova"), (text_of(objective="regression", num_class=1), "regression"),
         (text_of(num_class=4), "3 classes"), (text_of(objective="mape", num_class=1), "mape"),
-        (categorical(), "categorical"),
+        (categorical(), "categorical"), (text_of(objective=own), "one's own"),
     ],
 )
 def test_what_a_forest_can_not_say_is_refused(text: str, says: str) -> None:
@@ -191,12 +198,22 @@ def test_what_a_forest_can_not_say_is_refused(text: str, says: str) -> None:
     assert "multiclass" in refused.value.hint
 
 
+def test_an_older_file() -> None:
+    """Before 3.2 no tree said whether its leaves are linear."""
+    X, y = noise(1)
+    text = grow(X, y).model_to_string()
+    assert text.count("\nis_linear=0") > 0
+    older = re.sub("\ntree_sizes=.*", "", text.replace("\nis_linear=0", "").replace("version=v4", "version=v3"))
+    forest = export_lightgbm(older, FEATURES)
+    assert differs(forest, lightgbm.Booster(model_str=older).predict, X) <= PARITY
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "", "tree\nversion=v4\nend of trees\n", text_of()[:3000], text_of().replace("leaf_value=", "leaf_valve="),
         text_of().replace("threshold=", "threshold=x "), text_of().replace("left_child=1", "left_child=0"),
-        text_of().replace("objective=", "objection="), text_of().replace("split_feature=", "split_feature=9 "),
+        text_of().replace("num_class=", "num_glass="), text_of().replace("split_feature=", "split_feature=9 "),
     ],
 )
 def test_what_is_no_model_is_refused(text: str) -> None:

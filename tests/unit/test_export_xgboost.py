@@ -243,6 +243,15 @@ def test_what_a_forest_can_not_say_is_refused(params: dict[str, Any], classes: t
     assert "multi:softprob" in refused.value.hint
 
 
+@pytest.mark.parametrize("only", [0, 1])
+def test_rows_of_one_class_teach_nothing(only: int) -> None:
+    X, y = noise(1, classes=2)
+    booster = grow(X, np.full_like(y, only), objective="binary:logistic", num_class=None)
+    with pytest.raises(ModelRefused, match="one class only") as refused:
+        export(booster, (-1, 1))
+    assert refused.value.code == "forest_unsupported"
+
+
 def test_categorical_splits_are_refused() -> None:
     with pytest.raises(ModelRefused, match="categorical") as refused:
         export_xgboost(categorical(), 5)

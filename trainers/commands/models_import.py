@@ -21,15 +21,13 @@ EXAMPLE = "tocsin models import model.txt --features ret1_s,vol14_s,mom5_s --tic
 
 THRESHOLD = 0.1
 
-_LABELS = {"neutral": 0, "buy": 1, "sell": -1, "0": 0, "1": 1, "-1": -1}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="saved by LightGBM (.txt), XGBoost (.json, .ubj) or CatBoost (.cbm, .json)")
     parser.add_argument("--features", metavar="A,B|FILE", help="the engine's column behind each of the model's, in the model's "
                         "order (default: as the model names them; `tocsin features list` names the engine's)")
-    parser.add_argument("--classes", metavar="A,B", help="what the model's class numbers mean, in their order (default "
-                        "sell,neutral,buy where there are three)")
+    parser.add_argument("--classes", metavar="A,B", help="which side each of the model's classes is, in its order: sell, "
+                        "neutral, buy (default: as the file names them; three that are only numbered are sell,neutral,buy)")
     parser.add_argument("--moments", choices=KINDS, default="cusum", help="when the model is asked: the price has moved "
                         "(cusum, default), at every tick, when a bar closes")
     how = parser.add_mutually_exclusive_group()
@@ -65,15 +63,16 @@ def run(args: argparse.Namespace, config: Config) -> int:
         Policy(args.threshold, -args.threshold),
         read_ticks(args.ticks, rules, columns=column_map(args.map)) if args.ticks else None, rules, registry, private,
     )
+    sides = [CLASSES[label % len(CLASSES)] for label in done.classes]
     if args.json:
         answer_json({
-            "version": done.version, "library": done.library, "parity": done.parity,
-            "classes": [CLASSES[label % len(CLASSES)] for label in done.classes],
+            "version": done.version, "library": done.library, "parity": done.parity, "classes": sides,
             "features": list(done.columns), "policy": {"buy": done.policy.buy, "sell": done.policy.sell},
         })
     else:
         note(f"bundle {done.version}: {done.library}'s answers within {done.parity:.1g}; buy beyond {done.policy.buy:.4g}, sell "
-             f"beyond {done.policy.sell:.4g}\n  not activated; tocsin models activate {done.version} would do it")
+             f"beyond {done.policy.sell:.4g}\n  the model's classes, in its order: {', '.join(sides)}\n"
+             f"  not activated; tocsin models activate {done.version} would do it")
     return 0
 
 
@@ -91,11 +90,15 @@ def _names(text: str | None) -> list[str]:
 
 
 def _classes(text: str | None) -> list[int]:
-    """Raises UsageError `import_classes`."""
-    words = [word.strip() for word in (text or "").split(",") if word.strip()]
-    if not {*words} <= {*_LABELS}:
-        raise UsageError("import_classes", f"--classes {text}", hint="out of sell, neutral, buy; for example --classes sell,buy")
-    return [_LABELS[word] for word in words]
+    """Sides by name; a number might be a label or the place of a class. Raises UsageError `import_classes`."""
+    from ..importing import SIDES
+
+    words = [word.strip().lower() for word in (text or "").split(",") if word.strip()]
+    for word in words:
+        if word not in SIDES:
+            raise UsageError("import_classes", f"--classes {text}: {word!r} is no side",
+                             hint="sell, neutral or buy for each class of the model, in its order: --classes sell,buy")
+    return [SIDES[word] for word in words]
 
 
 def _rules_of_log(config: Config, registry: Registry) -> Instruments:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import importlib
 import json
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from engine.errors import DeviceMissing
 from engine.runtimes.forest.layout import Forest
 from engine.types import CLASSES, F64
 
-from ..family import alone
-from .forest import Tree, base_of, columns_of, damaged, forest, next_above, reading, unsupported
+from ..family import ChildEnded, alone
+from .forest import Tree, base_of, columns_of, forest, next_above, reading, unsupported
 
 _MULTICLASS = ("MultiClass",)
 _LOGISTIC = ("Logloss", "CrossEntropy")
@@ -45,7 +45,7 @@ def export_catboost(model: bytes, n_features: int, classes: Sequence[int] = (-1,
     with reading("CatBoost"):
         said = json.loads(model if model[:1] == b"{" else as_json(model))
         columns = columns_of(classes)
-        features = _Features(said["features_info"])
+        features = _Features(numeric(said))
         scale, bias = said["scale_and_bias"]
         values = _Values(said, columns, float(scale))
         base = base_of(columns, np.array(bias if len(bias) == len(columns) else [0.0, *bias], np.float64))
@@ -55,11 +55,14 @@ def export_catboost(model: bytes, n_features: int, classes: Sequence[int] = (-1,
 
 
 def as_json(model: bytes) -> bytes:
-    """A .cbm as JSON, by the library itself, in a process of its own: some damaged ones end it."""
+    """A .cbm as JSON, by the library itself, in a process of its own: some damaged ones end it.
+
+    Raises ValueError where it is none, ModelRefused `forest_unsupported`, DeviceMissing `library_missing`.
+    """
     try:
         become = alone(_converted, model)
-    except BrokenProcessPool:
-        raise damaged("CatBoost", "the library's process ended on it") from None
+    except ChildEnded:
+        raise ValueError("the library's process ended on it") from None
     match become:
         case bytes():
             return become
@@ -71,7 +74,57 @@ def as_json(model: bytes) -> bytes:
         case ("unsupported", words):
             raise unsupported(words, _INSTEAD)
         case (_, words):
-            raise damaged("CatBoost", words)
+            raise ValueError(words)
+
+
+def numeric(said: dict[str, Any]) -> list[dict[str, Any]]:
+    """The model's features, all of them numbers. Raises ModelRefused `forest_unsupported` where some aren't."""
+    info = said["features_info"]
+    other = [kind for kind in info if kind != "float_features" and info[kind]]
+    if other:
+        raise unsupported(", ".join(kind.replace("_", " ") for kind in other), _INSTEAD)
+    found: list[dict[str, Any]] = info["float_features"]
+    return found
+
+
+def told_apart(said: dict[str, Any]) -> int:
+    """How many classes the model tells apart. Raises ModelRefused `forest_unsupported` where it says no probabilities."""
+    loss, width = _loss(said), len(said["scale_and_bias"][1])
+    if loss in _MULTICLASS:
+        return width
+    if loss in _LOGISTIC and width == 1:
+        return 2
+    raise unsupported(f"the loss {loss}", _INSTEAD)
+
+
+def class_names(said: dict[str, Any]) -> tuple[str, ...]:
+    """What the model calls its classes, in their order; empty where it only numbers them from 0 on."""
+    names, numbers = _class_params(said["model_info"]).get("class_names"), class_numbers(said["model_info"])
+    called = tuple(str(names[i] if names else i) for i in numbers)
+    if called and len(called) != told_apart(said):
+        raise ValueError(f"{len(called)} names for {told_apart(said)} classes")
+    with suppress(ValueError):
+        if [float(name) for name in called] == list(range(len(called))):
+            return ()
+    return called
+
+
+def class_numbers(info: Mapping[str, Any]) -> list[int]:
+    """Of the classes that were named, those that were met in training, which alone have leaves; empty where nothing is said.
+
+    info: the model's, as JSON or as the library's metadata.
+    """
+    return [int(i) for i in _class_params(info).get("class_to_label", ())]
+
+
+def _class_params(info: Mapping[str, Any]) -> dict[str, Any]:
+    params = info.get("class_params") or info.get("multiclass_params") or {}         # the other name is the older one
+    return dict(json.loads(params) if isinstance(params, str) else params)
+
+
+def _loss(said: dict[str, Any]) -> Any:
+    params = said["model_info"]["params"]
+    return (json.loads(params) if isinstance(params, str) else params)["loss_function"]["type"]
 
 
 def _converted(model: bytes) -> bytes | tuple[str, str]:
@@ -96,13 +149,9 @@ def _converted(model: bytes) -> bytes | tuple[str, str]:
 class _Features:
     """The splits' features as columns, and where NaN goes."""
 
-    def __init__(self, info: dict[str, Any]) -> None:
-        other = [kind for kind in info if kind != "float_features" and info[kind]]
-        if other:
-            raise unsupported(", ".join(kind.replace("_", " ") for kind in other), _INSTEAD)
-        numeric = info["float_features"]
-        self.column = {one["feature_index"]: one["flat_feature_index"] for one in numeric}
-        self.nan_right = {one["feature_index"]: one["nan_value_treatment"] == "AsTrue" for one in numeric}
+    def __init__(self, features: list[dict[str, Any]]) -> None:
+        self.column = {one["feature_index"]: one["flat_feature_index"] for one in features}
+        self.nan_right = {one["feature_index"]: one["nan_value_treatment"] == "AsTrue" for one in features}
 
     def splits(self, splits: list[dict[str, Any]]) -> tuple[Any, Any, Any]:
         """feature, threshold, nan_right."""
@@ -121,15 +170,10 @@ class _Values:
     """The leaves' answers, in a forest's columns."""
 
     def __init__(self, said: dict[str, Any], columns: list[int], scale: float) -> None:
-        params = said["model_info"]["params"]
-        loss = (json.loads(params) if isinstance(params, str) else params)["loss_function"]["type"]
+        if told_apart(said) != len(columns):
+            raise unsupported(f"the loss {_loss(said)} for {len(columns)} classes", f"{_INSTEAD}; name every class")
         self.width, self.columns, self.scale = len(said["scale_and_bias"][1]), columns, scale
-        if loss in _MULTICLASS and self.width == len(columns):
-            self.speaks_for = -1
-        elif loss in _LOGISTIC and self.width == 1 and len(columns) == 2:
-            self.speaks_for = columns[1]
-        else:
-            raise unsupported(f"the loss {loss} for {len(columns)} classes", f"{_INSTEAD}; name every class")
+        self.speaks_for = -1 if _loss(said) in _MULTICLASS else columns[1]
 
     def of(self, leaves: list[Any]) -> F64:
         """(L, 1) for the one class, (L, 3) for all."""

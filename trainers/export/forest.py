@@ -119,17 +119,23 @@ def unsupported(what: str, hint: str) -> ModelRefused:
     return ModelRefused("forest_unsupported", f"a forest can't say this: {what}", hint=hint)
 
 
-def damaged(library: str, what: str) -> ModelRefused:
-    return ModelRefused("forest_damaged", f"not a whole {library} model: {what}", hint=f"save the model again with {library}")
-
-
 @contextmanager
 def reading(library: str) -> Iterator[None]:
     """What goes wrong while a model is taken apart means that it isn't one. Raises ModelRefused `forest_damaged`."""
     try:
         yield
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise damaged(library, f"{type(error).__name__}: {error}") from None
+    except ModelRefused as error:
+        if error.code != "forest_damaged":
+            raise
+        raise _damaged(library, error.args[0]) from None
+    except ValueError as error:
+        raise _damaged(library, str(error)) from None
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise _damaged(library, f"{type(error).__name__}: {error}") from None
+
+
+def _damaged(library: str, what: str) -> ModelRefused:
+    return ModelRefused("forest_damaged", f"not a whole {library} model: {what}", hint=f"save the model again with {library}")
 
 
 def _constant(tree: Tree) -> Slopes:

@@ -21,7 +21,7 @@ from engine.errors import ModelRefused
 from engine.runtimes.forest.layout import Forest
 from engine.types import F32, F64, I64
 
-from .forest import Slopes, Tree, base_of, columns_of, damaged, forest, next_above, reading, unsupported
+from .forest import Slopes, Tree, base_of, columns_of, forest, next_above, reading, unsupported
 
 _ZERO = np.float32(1e-35)
 _ABOVE_ZERO = np.nextafter(_ZERO, np.float32(np.inf))
@@ -38,9 +38,9 @@ def export_lightgbm(text: str, n_features: int, classes: Sequence[int] = (-1, 0,
     Raises ModelRefused: `forest_unsupported` for what a Forest can't say (another objective, categorical splits),
     `forest_damaged` for a text that isn't whole.
     """
-    header, trees = sections(text)
-    columns = columns_of(classes)
     with reading("LightGBM"):
+        header, trees = sections(text)
+        columns = columns_of(classes)
         spoken_for, scale = _objective(header, columns)
         if "average_output" in header:                       # boosting=rf: the mean of the rounds
             scale *= len(spoken_for) / len(trees)
@@ -52,12 +52,23 @@ def export_lightgbm(text: str, n_features: int, classes: Sequence[int] = (-1, 0,
 
 def _objective(header: dict[str, str], columns: list[int]) -> tuple[list[int], float]:
     """The column each tree of a round speaks for, and what its score is multiplied with before the softmax."""
-    words = header["objective"].split()
-    if words[:2] == ["multiclass", f"num_class:{len(columns)}"]:
+    if told_apart(header) != len(columns):
+        raise _unsupported(f"the objective {header['objective']!r} for {len(columns)} classes")
+    name, *words = header["objective"].split()
+    if name == "multiclass":
         return columns, 1.0
-    if words[:1] == ["binary"] and len(columns) == 2:
-        return columns[1:], float(dict(word.split(":") for word in words[1:])["sigmoid"])
-    raise _unsupported(f"the objective {header['objective']!r} for {len(columns)} classes")
+    return columns[1:], float(dict(word.split(":") for word in words)["sigmoid"])
+
+
+def told_apart(header: dict[str, str]) -> int:
+    """How many classes the model tells apart. Raises ModelRefused `forest_unsupported` where it says no probabilities."""
+    classes, objective = int(header["num_class"]), header.get("objective", "one's own, which no file names")
+    match objective.split()[:1]:
+        case ["multiclass"]:
+            return classes
+        case ["binary"]:
+            return 2
+    raise _unsupported(f"the objective {objective!r}")
 
 
 def _unsupported(what: str) -> ModelRefused:
@@ -67,7 +78,7 @@ def _unsupported(what: str) -> ModelRefused:
 
 
 def sections(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The `key=value` lines before the first tree, and those of each tree."""
+    """The `key=value` lines before the first tree, and those of each tree. Raises ValueError."""
     header: dict[str, str] = {}
     trees: list[dict[str, str]] = []
     section = header
@@ -79,7 +90,7 @@ def sections(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
             section = {}
             trees.append(section)
         section[key] = value
-    raise damaged("LightGBM", "its end is missing")
+    raise ValueError("its end is missing")
 
 
 def _tree(text: dict[str, str], speaks_for: int, scale: float) -> Tree:
@@ -91,7 +102,7 @@ def _tree(text: dict[str, str], speaks_for: int, scale: float) -> Tree:
 
     value, slopes = scale * numbers("leaf_value"), None
     cover = numbers("leaf_count") if text.get("leaf_count") else np.ones(value.size)
-    if text["is_linear"] == "1":
+    if text.get("is_linear") == "1":                         # no such line before version 3.2
         slopes = Slopes(integers("num_features"), integers("leaf_features"), scale * numbers("leaf_coeff"), value)
         value = scale * numbers("leaf_const")
     return Tree(*_splits(

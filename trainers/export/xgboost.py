@@ -66,14 +66,26 @@ def _objective(learner: dict[str, Any], columns: list[int]) -> tuple[list[int], 
     """The column that each class number of `tree_info` speaks for, and every class's margin before the first tree."""
     name, shape = learner["objective"]["name"], learner["learner_model_param"]
     score = np.atleast_1d(np.array(json.loads(shape["base_score"]), np.float64))
+    if told_apart(learner) != len(columns):
+        raise unsupported(f"the objective {name!r} for {len(columns)} classes", f"{_INSTEAD}; name every class")
+    if name in _MULTICLASS:
+        return columns, base_of(columns, np.broadcast_to(score, len(columns)))
+    (p,) = score.tolist()
+    if p in (0.0, 1.0):
+        raise unsupported("what was trained on rows of one class only", "train on rows of every class")
+    return columns[1:], base_of(columns, [0.0, math.log(p / (1.0 - p))])
+
+
+def told_apart(learner: dict[str, Any]) -> int:
+    """How many classes the model tells apart. Raises ModelRefused `forest_unsupported` where it says no probabilities."""
+    name, shape = learner["objective"]["name"], learner["learner_model_param"]
     if int(shape.get("num_target", "1")) > 1:
         raise unsupported("several targets at once", _INSTEAD)
-    if name in _MULTICLASS and int(shape["num_class"]) == len(columns):
-        return columns, base_of(columns, np.broadcast_to(score, len(columns)))
-    if name in _LOGISTIC and len(columns) == 2:
-        (p,) = score.tolist()
-        return columns[1:], base_of(columns, [0.0, math.log(p / (1.0 - p))])
-    raise unsupported(f"the objective {name!r} for {len(columns)} classes", f"{_INSTEAD}; name every class")
+    if name in _MULTICLASS:
+        return int(shape["num_class"])
+    if name in _LOGISTIC:
+        return 2
+    raise unsupported(f"the objective {name!r}", _INSTEAD)
 
 
 def _answering(learner: dict[str, Any], grown: dict[str, Any], groups: int) -> int:

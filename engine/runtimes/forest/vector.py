@@ -151,7 +151,8 @@ def _ways_of_trees_one_by_one(section: Any, group: int, bins: Any, way: Any) -> 
     elif kind == MARKED:
         marks, rights = bytes_at(section[_MARKS] + table), bytes_at(section[_RIGHTS] + table)
         for lane in range(TREES):
-            split, mark = np.int64(0), np.int64(0)
+            split: Any = np.int64(0)
+            mark: Any = np.int64(0)
             asks: Any = True
             while asks:
                 at = split * TREES + lane

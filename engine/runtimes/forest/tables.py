@@ -41,8 +41,10 @@ from node to node; the same question for all on a level; of few leaves, all of w
 
 _STRIDES = 32, 64, 128, 256
 """Room for the leaves of marked trees."""
+
 _CHEAP = 20
 """So many splits are asked sooner one by one than the top levels all at once."""
+
 _COARSE = 16
 NEVER = 255
 """The number of a split that sends nobody right."""
@@ -115,11 +117,10 @@ class Section(NamedTuple):
     """Trees of one forest and one kind, in groups of 64; a group speaks for one class, or all its trees for all three.
 
     columns, numbers: (groups, n, 64) bytes, n EXITS, levels or splits: of the splits of the top levels (NEVER where there is
-    none), of the levels of symmetric trees, of all splits of marked ones, which have marks, and the split to their right (0: a
-    leaf), beside them. leaves: (64 · groups,
-    stride, width) int32 by way out, place on the last level, levels' bits, or mark; width 1, or 4 of which the last is 0.
-    counts: (groups,) trees. classes: (groups,), -1 for all three. steps: (groups,) levels below the top, levels of symmetric
-    trees, splits of marked ones.
+    none), of the levels of symmetric trees, of all splits of marked ones, beside whose marks stands which split is to the right
+    (0: a leaf). leaves: (64 · groups, stride, width) int32 by way out, place on the last level, levels' bits, or mark; width 1,
+    or 4 of which the last is 0. counts: (groups,) trees. classes: (groups,), -1 for all three. steps: (groups,) levels below
+    the top, levels of symmetric trees, splits of marked ones.
 
     Of full trees: nodes: (64 · groups, stride - EXITS) column and number of a split in a short, level by level.
 

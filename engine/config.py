@@ -28,7 +28,7 @@ FILE = "tocsin.toml"
 MAIN = "main"
 """The deployment that the alias `champion` follows."""
 PREFIX = "TOCSIN_"
-BARE = ("HOME", "DATA", "DEVICE")
+BARE = ("HOME", "DATA", "DEVICE", "FOREST")
 """Variables without a section."""
 
 

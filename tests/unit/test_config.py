@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +48,21 @@ def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as found:
         load(None, {"TOCSIN_ENGINE_BACTH": "1"}, {})
     assert "ENGINE_BATCH" in found.value.hint
+
+
+def test_every_variable_without_a_section_is_known() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    variables = re.findall(r"^\| `(TOCSIN_\w+)` \|", page, re.MULTILINE)
+    assert "TOCSIN_FOREST" in variables
+    load(None, dict.fromkeys(variables, "x"), {})
+
+
+def test_a_verb_runs_with_the_way_of_forests_chosen(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "engine.cli", "features", "list"], env=os.environ | {"TOCSIN_FOREST": "portable"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("text", [

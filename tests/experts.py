@@ -1,4 +1,4 @@
-"""An installed package of experts that end their process, raise, never end, or want a GPU that isn't there."""
+"""An installed package of experts that end their process, raise, never end, are cut off, or want a GPU that isn't there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 DEADLY = '''
 import os, pathlib, signal, time
+from multiprocessing.connection import Connection
 from trainers.experts.devices import Device, Gpus
 from trainers.experts.lightgbm import LightGBMExpert
 
@@ -39,6 +40,20 @@ class Slow(LightGBMExpert):
         time.sleep(600)
 
 
+class Cut(LightGBMExpert):
+    """Killed while it sends what it fitted."""
+
+    name = "cut"
+
+    def to_bytes(self):
+        def half(connection, data, *rest):
+            os.write(connection.fileno(), data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Connection._send = half
+        return super().to_bytes()
+
+
 class First(LightGBMExpert):
     """Believes that there is one GPU, and notes when it was on it."""
 
@@ -67,6 +82,6 @@ def installed(folder: Path) -> Path:
     info = folder / "deadlies-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deadlies\nVersion: 1\n")
-    offered = [f"{name.lower()} = deadlies:{name}" for name in ("Deadly", "Failing", "Slow", "First", "Second")]
+    offered = [f"{name.lower()} = deadlies:{name}" for name in ("Deadly", "Failing", "Slow", "Cut", "First", "Second")]
     (info / "entry_points.txt").write_text("\n".join(["[tocsin.expert]", *offered, ""]))
     return folder

@@ -14,7 +14,8 @@ import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.errors import DeviceMissing, InputRefused, TocsinError
+from engine.errors import TocsinError
 from engine.types import F32, F64, I64
 
 from .experts import cost, create, names
@@ -171,7 +172,7 @@ class _Fit:
         """One message. Raises what the fit raised, TocsinError `fit_died`."""
         try:
             kind, value = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):                        # OSError: in the middle of a message
             raise self._died() from None
         if kind == "done":
             return Fitted(*value)
@@ -203,27 +204,40 @@ _FOLDER = "tocsin-fit-"
 
 @contextmanager
 def _folder(rows: Rows) -> Iterator[Path]:
-    """The rows as files, for as long as it is open; what killed trainings left is removed."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
-        if not _lives(left.name.removeprefix(_FOLDER).partition("-")[0]):
+    """The rows as files, for as long as it is open; what killed trainings left is removed.
+
+    Whoever lives holds a lock on its folder: containers may share the place of folders, and know nothing of each other's
+    processes.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with suppress(OSError), _locked(left, LOCK_EX | LOCK_NB):        # another training's, or another user's
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
+    with _own_folder() as folder:
+        try:
+            for name, values in rows._asdict().items():
+                np.save(folder / f"{name}.npy", values, allow_pickle=False)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A new folder that is locked; until then under a name that nobody takes for a left one."""
+    made = Path(tempfile.mkdtemp(prefix=f".{_FOLDER}{os.getpid()}-"))
+    with _locked(made):
+        yield made.rename(made.with_name(made.name[1:]))
+
+
+@contextmanager
+def _locked(folder: Path, how: int = LOCK_EX) -> Iterator[None]:
+    """While it is open; a process that ends lets go. With LOCK_NB, BlockingIOError is raised where another has the lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for name, values in rows._asdict().items():
-            np.save(folder / f"{name}.npy", values, allow_pickle=False)
-        yield folder
+        flock(descriptor, how)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lives(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, OverflowError, PermissionError):       # not ours
-        return True
-    return True
+        os.close(descriptor)
 
 
 def _rows(folder: str) -> Rows:
@@ -243,7 +257,7 @@ def _child(pipe: Connection, name: str, idx: int, preset: str, threads: int) -> 
         )
         tell(pipe, ("done", tuple(_fitted(model, rows.matrix))))
     except TocsinError as error:
-        kind = next(k for k in (InputRefused, DeviceMissing, TocsinError) if isinstance(error, k))
+        kind = next(k for k in type(error).__mro__ if k.__module__ == TocsinError.__module__)     # one the parent knows
         tell(pipe, ("error", (kind, error.code, str(error.args[0]), error.hint)))
     except Exception as error:
         last = traceback.format_exc().strip().splitlines()[-2].strip()

@@ -99,8 +99,8 @@ def train(
     metrics["failed"] = {name: f"{error.args[0]} [{error.code}]" for name, error in failed}
     golden = _golden(data, split, probabilities)
     manifest = _manifest(data, features, experts, Policy(buy, sell), moments, rules, metrics, fitted, golden)
-    files = {name: content for f in fitted for name, content in
-             ((f"{f.name}.npz", f.served), (f.library_file, f.library))}
+    files = {f"{f.name}.npz": f.served for f in fitted}
+    files |= {f.library_file: f.library for f in fitted if f.params["rounds"]}      # 0: one class only, no library was asked
     version = registry.publish(manifest, files, private)
     progress("calibration and comparison", 1, 1)
     against = metrics["against_champion"]

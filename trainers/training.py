@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def start_fits(experts: str, preset: str, config: Config) -> Fits:
-    """Their children, the first started ahead so that importing a library costs no time. Raises UsageError `expert_unknown`."""
+    """Their children, the first started ahead so that importing a library costs no time. Raises UsageError as `chosen`."""
     return Fits(chosen(experts), preset, config.trainer.threads or cpu_budget())
 
 

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import psutil
 import pytest
 
+from engine.cli import main
 from engine.errors import TocsinError
 from engine.files import write_ticks
 from tests.contract.test_expert import DATA
@@ -52,6 +54,14 @@ def test_a_crash_costs_one_expert(strangers: Path) -> None:
     assert "SIGSEGV" in str({f.name: f.error for f in failed}["deadly"])
     assert {name for name, _, _ in told} == {"lightgbm", "xgboost"}
     assert not left()
+
+
+def test_a_child_killed_while_it_sends_costs_one_expert(strangers: Path) -> None:
+    with Fits(["cut", "lightgbm"], "lean", 2) as fits:
+        fitted, failed = fits.run(ROWS, lambda *progress: None)
+    assert [f.name for f in fitted] == ["lightgbm"]
+    assert [(f.name, f.error.code) for f in failed] == [("cut", "fit_died")]
+    assert "SIGKILL" in str(failed[0].error)
 
 
 def test_where_none_stands_its_error_is_raised(strangers: Path) -> None:
@@ -113,6 +123,30 @@ def test_a_killed_training_leaves_rows_until_the_next(strangers: Path, tmp_path:
         assert isinstance(kept.matrix, np.memmap)
         assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(kept, ROWS, strict=True))
     assert not own.exists()
+
+
+def test_the_rows_of_a_training_that_lives_are_nobody_s_to_remove() -> None:
+    """Whatever its process is called here: in a container that shares the folder it has another number."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{fit._FOLDER}{2**31 - 2}-"))
+    with fit._locked(folder):
+        with fit._folder(ROWS):
+            assert folder.exists()
+        assert folder.exists()
+    with fit._folder(ROWS):
+        assert not folder.exists()
+
+
+def test_where_only_one_class_was_seen_a_bundle_has_no_library_s_file(tmp_path: Path) -> None:
+    write_ticks(made_ticks(40_000, rate=1.0), tmp_path / "ticks.parquet")
+    stamps = pl.read_parquet(tmp_path / "ticks.parquet")[500::20].select("symbol", "ts")
+    neutral = stamps.with_columns(end=pl.col("ts") + pl.duration(seconds=1), label=pl.lit(0, pl.Int8))
+    neutral.write_parquet(tmp_path / "labels.parquet")
+    home = tmp_path / "home"
+    assert main([
+        "train", "--ticks", str(tmp_path / "ticks.parquet"), "--labels", str(tmp_path / "labels.parquet"), "--activate", "manual",
+        "--home", str(home),
+    ]) == 0
+    assert {file.name for file in (home / "registry/1").iterdir()} == {"manifest.json", "manifest.sig", "lightgbm.npz"}
 
 
 def test_the_bundle_is_made_of_those_that_stood(strangers: Path, tmp_path: Path) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from engine.cli import main
+from engine.errors import EXIT_USAGE, UsageError
 from trainers.commands.devices import Place, assignment
 from trainers.experts import names
 from trainers.experts.devices import Gpus
+from trainers.fit import Fits, Rows
+
+NONE = np.zeros(1, np.int64)
+ROWS = Rows(np.zeros((1, 2), np.float32), NONE, np.ones(1), NONE, NONE)
 
 
 def places(count: int, threads: int = 8) -> list[Place]:
@@ -55,6 +61,15 @@ def test_the_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert [place["device"] for place in said[:4]] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
     assert main(["doctor", "--devices"]) == 0
     assert "xgboost_dart" in capsys.readouterr().out
+
+
+def test_a_device_that_is_none_is_a_word_misspelt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TOCSIN_DEVICE", "foo")
+    assert main(["doctor", "--devices"]) == EXIT_USAGE
+    assert "'foo'" in capsys.readouterr().err
+    with Fits(["lightgbm"], "lean", 1) as fits, pytest.raises(UsageError, match="'foo'") as refused:
+        fits.run(ROWS, lambda *progress: None)
+    assert (refused.value.code, refused.value.exit) == ("device", EXIT_USAGE)
 
 
 @pytest.mark.parametrize("argv", [["--pretend", "2"], ["--devices", "--pretend", "-1"]])

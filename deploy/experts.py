@@ -25,7 +25,7 @@ model.fit(X, y)                                # (n, F) array or frame; y in -1,
 model.predict_proba(X)                         # (n, 3) float32: neutral, buy, sell
 model.save("model.ubj")                        # the library's own file; create("xgboost").load("model.ubj"): the same bits
 served = model.export()                        # a Forest: what the engine runs
-served.predict_proba(X)                        # the same within 1e-6, tens of times sooner
+served.predict_proba(rows)                     # (n, F) float32 array: the same within 1e-6, tens of times sooner
 ```
 
 `tocsin train --experts xgboost,catboost` fits them side by side into one bundle, `--experts all` all of them.
@@ -36,7 +36,7 @@ served.predict_proba(X)                        # the same within 1e-6, tens of t
 
 def _common() -> str:
     said = ["## What all have in common", "", inspect.getdoc(Trainable) or "", ""]
-    for method in ("fit", "predict_proba", "predict", "export", "save", "load"):
+    for method in ("fit", "predict_proba", "predict", "score", "export", "save", "load"):
         function = getattr(Trainable, method)
         said += [f"**`{method}`**: {_words(function)}", ""]
     return "\n".join(said)

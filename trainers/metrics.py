@@ -1,13 +1,14 @@
 """How good probabilities are, in nats, and whether one model is better than another.
 
 Columns are always [neutral, buy, sell] and labels 0, 1, -1. scikit-learn's log_loss sorts the labels (-1, 0, 1) and so
-reads these columns as sell, neutral, buy, silently: use this one.
+reads these columns as sell, neutral, buy, silently, and so do its scorers: use those here.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -70,6 +71,11 @@ def log_loss(y: ArrayLike, p: ArrayLike, weights: ArrayLike | None = None) -> fl
     """
     losses = row_losses(y, p)
     return float(np.average(losses, weights=_weights(weights, losses.size)))
+
+
+def neg_log_loss(model: Any, X: Any, y: ArrayLike) -> float:
+    """`log_loss` of an expert's answer to X, negative: what scikit-learn's searches take as `scoring`."""
+    return -log_loss(y, model.predict_proba(X))
 
 
 def skill(y: ArrayLike, p: ArrayLike, prior: ArrayLike, weights: ArrayLike | None = None) -> float:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..errors import InputRefused
 from ..jit import as_floats, kernel, pointer, subkernel
 from ..types import F32, F64, I64, Reason
 from .families import (
@@ -188,9 +190,15 @@ def nine_of_closes(closes: F64, state: I64, real: F64, out: F32) -> None:
         time_features.write_raw(real, 0, out[i], 0, 1.0)
 
 
-def augment_time_features(close: F64) -> F32:
-    """(n,) closes -> (n, 9) float32: ret1, its lags 1, 2, 5, 8, vol14, vol50, mom5, mom15; NaN until known."""
+def augment_time_features(close: ArrayLike) -> F32:
+    """(n,) closes -> (n, 9) float32: ret1, its lags 1, 2, 5, 8, vol14, vol50, mom5, mom15; NaN until known.
+
+    Raises InputRefused (`closes`).
+    """
+    closes = np.asarray(close)
+    if closes.ndim != 1 or closes.dtype.kind not in "fiu":
+        raise InputRefused("closes", f"closes of shape {closes.shape} and type {closes.dtype}", hint="give (n,) numbers")
     row = np.zeros(time_features.RAW.words, np.int64)
-    out = np.empty((len(close), 9), np.float32)
-    nine_of_closes(np.ascontiguousarray(close, np.float64), row, row.view(np.float64), out)
+    out = np.empty((closes.size, 9), np.float32)
+    nine_of_closes(np.ascontiguousarray(closes, np.float64), row, row.view(np.float64), out)
     return out

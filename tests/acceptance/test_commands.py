@@ -38,7 +38,8 @@ def test_help_of_every_verb_has_an_example(tocsin: Tocsin) -> None:
     (["feed", "files"], 2), (["feed", "files", "missing.parquet"], 3), (["signals"], 4), (["run", "engine"], 2),
     (["config", "show", "--config", "missing.toml"], 2), (["signals", "--transport", "nonsense://localhost"], 2),
     (["signals", "--transport", "redis://127.0.0.1:1"], 4), (["train", "--ticks", "missing.parquet"], 3),
-    (["train", "--ticks", "x.parquet", "--experts", "nobody"], 2), (["demo", "--duration", "0"], 2),
+    (["train", "--ticks", "x.parquet", "--experts", "nobody"], 2),
+    (["train", "--ticks", "x.parquet", "--experts", "lightgbm,lightgbm"], 2), (["demo", "--duration", "0"], 2),
     (["feed", "sim", "--start", "2024-03-08T12:00:00Z"], 2), (["feed", "sim", "--lively", "--days", "0"], 2),
     (["train", "--ticks", "x.parquet", "--labels", "missing.parquet"], 3), (["train", "--ticks", "x", "--moments", "bar:2m"], 2),
 ])

@@ -20,8 +20,8 @@ import pytest
 
 from engine.errors import DeviceMissing, InputRefused, ModelRefused, UsageError
 from engine.runtimes.forest.layout import Forest
-from trainers.experts import create, names
-from trainers.experts.base import SCALES, NotFitted, Trainable
+from trainers.experts import chosen, create, names
+from trainers.experts.base import _OPEN, _SEAL, SCALES, NotFitted, Trainable, _seal
 from trainers.experts.devices import Device, Gpus, _say_once, assigned_gpu, choose_device, thread_shares
 from trainers.experts.rows import (
     purged_train_val_split,
@@ -31,6 +31,7 @@ from trainers.experts.rows import (
     time_series_train_val_split,
 )
 from trainers.export.forest import parity
+from trainers.metrics import neg_log_loss
 
 PARITY = 1e-6
 
@@ -335,6 +336,45 @@ def test_infinite_is_missing(fitted: Trainable) -> None:
     assert fitted.predict_proba(beyond).tobytes() == fitted.predict_proba(X).tobytes()
 
 
+@pytest.fixture
+def pandas() -> Any:
+    return pytest.importorskip("pandas")
+
+
+def test_pandas_nullable_columns_are_numbers(fitted: Trainable, model: Trainable, pandas: Any) -> None:
+    p = fitted.predict_proba(OTHER.X)
+    frame = pandas.DataFrame(DATA.X).astype("Float32")
+    assert frame.isna().any().any()
+    model.fit(frame, pandas.Series(DATA.y, dtype="Int8"))
+    assert model.predict_proba(pandas.DataFrame(OTHER.X).astype("Float64")).tobytes() == p.tobytes()
+
+
+def test_a_pandas_frame_of_one_name_twice_is_refused(model: Trainable, pandas: Any) -> None:
+    twice = pandas.DataFrame(DATA.X, columns=["a", "b", "c", "d", "e", "a"])
+    with pytest.raises(InputRefused, match="a more than once") as refused:
+        model.fit(twice, DATA.y)
+    assert refused.value.code == "feature_twice"
+    model.fit(DATA.X[:, :1], DATA.y)
+    once = pandas.DataFrame(DATA.X[:, :1], columns=["a"])
+    model.fit(once, DATA.y)
+    with pytest.raises(InputRefused, match="a more than once"):
+        model.predict(twice)
+
+
+def test_times_among_the_numbers_of_a_frame_are_refused(model: Trainable, pandas: Any) -> None:
+    polars = pytest.importorskip("polars")
+    days = polars.Series("day", np.arange(len(DATA.y)) % 9).cast(polars.Date)
+    frame = polars.DataFrame(DATA.X)
+    stamps = pandas.date_range("2024-01-01", periods=len(DATA.y), tz="UTC")
+    for X in (frame.with_columns(days), polars.DataFrame([days]), pandas.DataFrame(DATA.X).assign(day=stamps)):
+        with pytest.raises(InputRefused, match="column day") as refused:
+            model.fit(X, DATA.y)
+        assert refused.value.code == "dtype"
+    with pytest.raises(InputRefused, match="LazyFrame") as refused:
+        model.fit(frame.lazy(), DATA.y)
+    assert "collect" in refused.value.hint
+
+
 # ---- the split in time
 
 
@@ -343,6 +383,29 @@ def changed_at(rows: np.ndarray) -> Data:
     X, y = DATA.X.copy(), DATA.y.copy()
     X[rows], y[rows] = -X[rows] + 3, -y[rows]
     return Data(X, y, DATA.times)
+
+
+def test_times_with_a_zone_are_taken(name: str, pandas: Any) -> None:
+    ends = DATA.times + 5_000_000_000
+    bits = stopping(name).fit(DATA.X, DATA.y, times=DATA.times, end_times=ends).to_bytes()
+    berlin = pandas.DatetimeIndex(DATA.times).tz_localize("UTC").tz_convert("Europe/Berlin")
+    later = pandas.Series(pandas.DatetimeIndex(ends)).dt.tz_localize("UTC")
+    assert stopping(name).fit(DATA.X, DATA.y, times=berlin, end_times=later).to_bytes() == bits
+    holes = berlin.to_series().where(DATA.times > 0)
+    with pytest.raises(InputRefused, match="holes"):
+        stopping(name).fit(DATA.X, DATA.y, times=holes)
+
+
+def test_rows_that_weigh_nothing_are_as_if_they_were_not_there(name: str) -> None:
+    """Those that would validate among them."""
+    weight = np.ones(len(DATA.y))
+    weight[-150:], weight[::7] = 0.0, 0.0
+    there = weight > 0
+    bits = stopping(name).fit(DATA.X[there], DATA.y[there], times=DATA.times[there]).to_bytes()
+    assert stopping(name).fit(DATA.X, DATA.y, weight, DATA.times).to_bytes() == bits
+    ends = DATA.times + 5_000_000_000
+    bits = stopping(name).fit(DATA.X[there], DATA.y[there], None, DATA.times[there], ends[there]).to_bytes()
+    assert stopping(name).fit(DATA.X, DATA.y, weight, DATA.times, ends).to_bytes() == bits
 
 
 def test_rows_in_the_embargo_teach_nothing(name: str) -> None:
@@ -388,6 +451,13 @@ def test_time_decides_not_the_order_of_rows(name: str) -> None:
 def test_stamps_that_cannot_be_meant_are_refused(name: str, times: Any, ends: Any) -> None:
     with pytest.raises(InputRefused):
         stopping(name).fit(DATA.X, DATA.y, times=times, end_times=ends)
+
+
+@pytest.mark.parametrize(("times", "ends"), [(None, DATA.times), (DATA.times, DATA.times - 1)])
+def test_ends_that_cannot_be_meant_are_refused_where_nothing_stops_early(model: Trainable, times: Any, ends: Any) -> None:
+    with pytest.raises(InputRefused) as refused:
+        model.fit(DATA.X, DATA.y, times=times, end_times=ends)
+    assert refused.value.code == "end_times"
 
 
 def test_too_few_rows_to_stop_early_are_refused(name: str) -> None:
@@ -475,6 +545,31 @@ def test_damaged_files_are_refused(name: str, fitted: Trainable, tmp_path: Path)
         create(name).load(tmp_path / "nothing.txt")
 
 
+@pytest.mark.parametrize("said", [
+    (b'"class_prior"', b'"class_prios"'), (b'"classes": [', b'"classes": {}, "more": ['), (b'"format": 2', b'"format": 3'),
+    (b'"n_features": 6', b'"n_features": "six"'), (b'{"format"', b'{"format" {'),
+])
+def test_another_version_s_description_is_refused(name: str, fitted: Trainable, said: tuple[bytes, bytes]) -> None:
+    """Sealed as a whole, and not what this one writes."""
+    data = fitted.to_bytes().replace(*said, 1)
+    assert data != fitted.to_bytes()
+    data = _seal(_SEAL.sub(_OPEN.encode(), data, 1))
+    with pytest.raises(ModelRefused) as refused:
+        create(name).from_bytes(data)
+    assert refused.value.code in ("model_format", "model_damaged")
+
+
+def test_where_it_cannot_be_saved_nothing_is_left(fitted: Trainable, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for where in ("folder", "missing/model.txt", "file/model.txt"):
+        with pytest.raises(UsageError, match=f"{where}' can't be written") as refused:
+            fitted.save(tmp_path / where)
+        assert refused.value.code == "out"
+        assert "part" not in str(refused.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
 # ---- sklearn's conventions
 
 
@@ -490,10 +585,46 @@ def test_parameters(name: str, model: Trainable) -> None:
             create(name, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"preset": "big"}, {"idx": 0}, {"threads": 0}, {"class_weight": "heavy"}])
+@pytest.mark.parametrize("wrong", [
+    {"preset": "big"}, {"preset": ["lean"]}, {"idx": 0}, {"idx": "1"}, {"idx": 1.0}, {"threads": 0}, {"threads": "2"},
+    {"class_weight": "heavy"}, {"class_weight": {0: 1.0}}, {"device": 3}, {"gpu_only": "no"}, {"rounds": "10"}, {"rounds": 0},
+    {"rounds": 10.0}, {"rounds": True}, {"early_stopping": -1}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
+])
 def test_values_that_cannot_be_meant_are_refused(model: Trainable, wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+    """By fit: until then they are only kept, as sklearn wants it."""
+    with pytest.raises(UsageError, match=next(iter(wrong))) as refused:
         model.set_params(**wrong).fit(DATA.X, DATA.y)
+    assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize("wrong", [{"rate_drop": 2}, {"skip_drop": -1}, {"booster": "other"}, {"booster": 1}])
+def test_values_of_dart_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        create("xgboost_dart", device="cpu", **wrong).fit(DATA.X, DATA.y)
+
+
+def test_presets_and_searches_keep_to_the_limits(name: str) -> None:
+    kind = type(create(name))
+    for preset in kind.presets.values():
+        assert {parameter for parameter, value in preset.items() if not isinstance(value, bool)} == kind.limits.keys()
+        assert all(value in kind.limits[parameter] for parameter, value in preset.items() if parameter in kind.limits)
+    for parameter, space in kind.search_space.items():
+        assert all(value in kind.limits[parameter] for value in space if value not in SCALES)
+
+
+def test_none_and_numpy_s_numbers_will_do(name: str, fitted: Trainable) -> None:
+    rounds = np.int64(fitted.settings_["rounds"])
+    seen = create(name, np.int64(1), None, np.False_, np.int32(1), rounds=rounds)
+    seen.where(Gpus(0, "there is none"))
+    assert seen.set_params(device="cpu").fit(DATA.X, DATA.y).to_bytes() == fitted.to_bytes()
+
+
+def test_parameters_that_were_never_fitted_are_refused_when_asked(fitted: Trainable) -> None:
+    if type(fitted).__module__.endswith(("lightgbm", "catboost", "catboost_alt")):     # XGBoost's counts from loading on
+        with pytest.raises(UsageError, match="threads"):
+            fitted.set_params(threads="2").predict_proba(OTHER.X)
+    with pytest.raises(UsageError, match="threads"):
+        fitted.set_params(threads="2").fit(DATA.X, DATA.y)
 
 
 def test_sklearn_clones_it_and_knows_its_errors(fitted: Trainable) -> None:
@@ -509,6 +640,25 @@ def test_sklearn_clones_it_and_knows_its_errors(fitted: Trainable) -> None:
     assert not hasattr(fitted, "feature_names_in_")
     scores = cross_val_score(copy, DATA.X, DATA.y, cv=TimeSeriesSplit(2), scoring="accuracy", error_score="raise")
     assert scores.min() > 0.5
+
+
+def test_sklearn_searches_by_labels_or_by_our_log_loss(name: str) -> None:
+    selection = pytest.importorskip("sklearn.model_selection")
+    model, cut = create(name, device="cpu", threads=1), selection.TimeSeriesSplit(2)
+
+    def search(scoring: Any = None) -> Any:
+        return selection.GridSearchCV(model, {"rounds": [5]}, scoring=scoring, cv=cut, error_score="raise").fit(DATA.X, DATA.y)
+
+    by_labels, by_loss = search(), search(neg_log_loss)
+    for i, (train, test) in enumerate(cut.split(DATA.X)):
+        p = create(name, device="cpu", threads=1, rounds=5).fit(DATA.X[train], DATA.y[train]).predict_proba(DATA.X[test])
+        right = [[0, 1, -1][row.argmax()] == label for row, label in zip(p, DATA.y[test], strict=True)]
+        loss = -np.mean([np.log(row[[0, 1, -1].index(label)]) for row, label in zip(p, DATA.y[test], strict=True)])
+        assert by_labels.cv_results_[f"split{i}_test_score"][0] == pytest.approx(np.mean(right))
+        assert by_loss.cv_results_[f"split{i}_test_score"][0] == pytest.approx(-loss, rel=1e-6)
+    heavy = np.where(DATA.y == 1, 3.0, 1.0)
+    right = by_labels.best_estimator_.predict(DATA.X) == DATA.y
+    assert by_labels.best_estimator_.score(DATA.X, DATA.y, heavy) == pytest.approx(np.average(right, weights=heavy))
 
 
 CANT = {
@@ -528,13 +678,18 @@ def lenient(name: str) -> Trainable:
     """The expert for sklearn's data: a label it doesn't know is taken for one it knows, so that all else is looked at."""
     kind = type(create(name))
 
-    def fit(self: Trainable, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> Trainable:
+    def known(y: Any) -> Any:
         given = np.asarray(y)
-        if given.ndim == 1 and given.dtype.kind in "iuf" and (np.isfinite(given) & (given == given.round())).all():
-            y = (given.astype(int) + 1) % 3 - 1
-        return kind.fit(self, X, y, *args, **kwargs)
+        whole = given.ndim == 1 and given.dtype.kind in "iuf" and (np.isfinite(given) & (given == given.round())).all()
+        return (given.astype(int) + 1) % 3 - 1 if whole else y
 
-    made = type(f"Lenient_{name}", (kind,), {"fit": fit, "__module__": __name__})
+    def fit(self: Trainable, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> Trainable:
+        return kind.fit(self, X, known(y), *args, **kwargs)
+
+    def score(self: Trainable, X: Any, y: Any) -> float:
+        return kind.score(self, X, known(y))
+
+    made = type(f"Lenient_{name}", (kind,), {"fit": fit, "score": score, "__module__": __name__})
     globals()[made.__name__] = made                                      # where pickle looks for it
     return made(device="cpu", threads=1, rounds=3)
 
@@ -690,10 +845,14 @@ def test_a_missing_library_is_named_with_what_installs_it(name: str, monkeypatch
         ("cuda:x", 1, False, 2, None, UsageError),
         ("cpu:1", 1, False, 2, None, UsageError),
         ("auto", 1, False, 2, "fast", UsageError),
+        ("auto", 2, False, 2, "", Device("gpu", 1)),
+        (None, 2, False, 2, None, Device("gpu", 1)),
+        (None, 2, False, 2, "cpu", Device("cpu")),
+        ("", 1, False, 2, None, UsageError),
     ],
 )
 def test_the_rules_of_devices(
-    device: str, idx: int, gpu_only: bool, gpus: int, environment: str | None, chosen: Any
+    device: str | None, idx: int, gpu_only: bool, gpus: int, environment: str | None, chosen: Any
 ) -> None:
     environ = {} if environment is None else {"TOCSIN_DEVICE": environment}
 
@@ -818,6 +977,22 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError) as refused:
         create("lightgmb")
     assert "lightgbm" in refused.value.hint
+
+
+@pytest.mark.parametrize("name", [None, 3, ["lightgbm"]])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(UsageError) as refused:
+        create(name)
+    assert refused.value.code == "expert_unknown"
+
+
+def test_a_list_of_experts() -> None:
+    assert chosen(" xgboost , lightgbm,") == ["xgboost", "lightgbm"]
+    assert chosen(" all ") == list(names())
+    for wrong, code in (("lightgbm,lightgbm", "expert_twice"), ("lightgbm,nobody", "expert_unknown"), (" ,", "expert_unknown")):
+        with pytest.raises(UsageError) as refused:
+            chosen(wrong)
+        assert refused.value.code == code
 
 
 def run(program: str, *paths: Path) -> subprocess.CompletedProcess[str]:

@@ -28,12 +28,17 @@ def names() -> tuple[str, ...]:
 
 
 def chosen(experts: str) -> list[str]:
-    """The experts of a list A,B or of `all`. Raises UsageError `expert_unknown`."""
+    """The experts of a list A,B or of `all`. Raises UsageError (`expert_unknown`, `expert_twice`)."""
     known = names()
-    wanted = list(known) if experts == "all" else [name for name in experts.split(",") if name]
+    wanted = [name.strip() for name in experts.split(",") if name.strip()]
+    if wanted == ["all"]:
+        return list(known)
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
         raise UsageError("expert_unknown", f"no expert {', '.join(unknown) or experts!r}", hint=f"known: {', '.join(known)}")
+    twice = [name for name in known if wanted.count(name) > 1]
+    if twice:
+        raise UsageError("expert_twice", f"{', '.join(twice)} is named more than once", hint="name each expert once")
     return wanted
 
 
@@ -53,8 +58,8 @@ def create(
     `parameter`), DeviceMissing (`library_missing`) where the expert's library can't be imported.
     """
     known = _experts()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(str(name), known, 1)
         raise UsageError(
             "expert_unknown", f"no expert {name!r}",
             hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}",

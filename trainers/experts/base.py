@@ -19,26 +19,29 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.errors import DeviceMissing, InputRefused, ModelRefused, TocsinError
+from engine.errors import DeviceMissing, InputRefused, ModelRefused, TocsinError, UsageError
 from engine.runtimes.forest.layout import Forest
 from engine.types import CLASSES, F32, F64, I64
 
 from ..metrics import LABELS
-from .devices import Device, Gpus, ParameterRefused, choose_device, cpu_budget
+from .devices import Device, Gpus, choose_device, cpu_budget
+from .parameters import FROM_1, LIMITS, Limits, ParameterRefused, checked
 from .rows import (
     Rows,
     column_of,
     labels_of,
     remap_labels_to_contiguous,
     rows_of,
-    stamps_of,
+    spans_of,
     train_and_validation,
     weights_of,
 )
@@ -107,7 +110,14 @@ class Trainable(ABC):
     idx: from 1, decides the GPU. device, gpu_only: see `choose_device`. threads: of the CPU, all by default. preset:
     `lean` (cheap and no worse, for scheduled retraining) or `seed` (large, stops early). class_weight: `balanced`
     (n / (K · n_c)) or None. The expert's own parameters override the preset's; None is the preset's value.
-    Raises ParameterRefused (`parameter`) for one it doesn't have.
+    Raises ParameterRefused (`parameter`) for one it doesn't have; values are looked at by `fit`.
+
+    In scikit-learn: its own scorers of probabilities (neg_log_loss, roc_auc_ovr, …) take columns for sorted labels, -1,
+    0, 1, and so measure these wrongly without a word. Score with ours, or by labels, as `score` does:
+
+        from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
+        from trainers.metrics import neg_log_loss
+        search = GridSearchCV(model, {"rounds": [20, 40]}, scoring=neg_log_loss, cv=TimeSeriesSplit(3)).fit(X, y)
     """
 
     name: ClassVar[str]
@@ -119,6 +129,8 @@ class Trainable(ABC):
     """What the library's own file is called in a bundle."""
     presets: ClassVar[dict[str, dict[str, Any]]]
     """The expert's own parameters, the same names in each."""
+    limits: ClassVar[Limits] = LIMITS
+    """What those may be."""
     search_space: ClassVar[Space] = {}
     """Of the expert's own parameters, those worth searching."""
     cost: ClassVar[float] = 1.0
@@ -186,30 +198,29 @@ class Trainable(ABC):
     ) -> Self:
         """Train; rows stand in order of time, or `times` says when each was.
 
-        X: (n, F) array or frame; (n, T, F) for an expert of windows. y: (n,) in {-1, 0, 1}. sample_weight: (n,).
-        times, end_times: (n,) ns UTC, when a row was asked and when its label was certain. progress: called with
-        (round, of so many).
+        X: (n, F) array or frame; (n, T, F) for an expert of windows. y: (n,) in {-1, 0, 1}. sample_weight: (n,); a row
+        that weighs nothing is as one that wasn't given. times, end_times: (n,) ns UTC or datetimes, when a row was asked
+        and when its label was certain. progress: called with (round, of so many).
 
         Where the settings stop early, the last 15 % of rows validates. Training rows end 24 rows or 1 % before it,
         or, with times and end_times, are those whose label ends before it begins. A class without training rows has
         probability 0; where only one class has any, that class has probability 1 and no library is asked. Raises
-        InputRefused (`shape`, `empty`, `dtype`, `labels`, `weights`, `end_times`, `too_few_rows`), ParameterRefused,
-        DeviceMissing, TocsinError (`fit_failed`).
+        InputRefused (`shape`, `empty`, `dtype`, `feature_twice`, `labels`, `weights`, `end_times`, `too_few_rows`),
+        ParameterRefused (`parameter`, `device`), DeviceMissing, TocsinError (`fit_failed`).
         """
         rows, names = rows_of(X, ndim=self.ndim)
         n = len(rows)
         if y is None:
             raise InputRefused("labels", f"{self.name} requires y to be passed, but the target y is None", hint="fit(X, y)")
         labels, weight = labels_of(column_of("y", y, n)), weights_of(sample_weight, n)
+        when, ends = spans_of(times, end_times, n)
+        there = np.flatnonzero(weight)
         device = self.where()
-        settings = self.settings(n, device)
-        when = None if times is None else stamps_of("times", times, n)
-        ends = None if end_times is None else stamps_of("end_times", end_times, n)
-        train, validation = np.arange(n), np.arange(0)
+        settings = self.settings(there.size, device)
+        train, validation = there, there[:0]
         if settings["early_stopping"]:
-            train, validation = train_and_validation(n, when, ends)
+            train, validation = train_and_validation(there, when, ends)
 
-        train = train[weight[train] > 0]                   # what weighs nothing teaches nothing, its class included
         contiguous, classes = remap_labels_to_contiguous(labels[train])
         class_weight = np.ones(classes.size)
         if self.class_weight == "balanced":
@@ -226,7 +237,7 @@ class Trainable(ABC):
         if classes.size > 1:
             model, rounds = self._train(Task(
                 part(train), part(validation) if validation.size else None, classes.size, names, settings, device,
-                self.threads or cpu_budget(), progress,
+                self.cpu_threads(), progress,
             ))
         self._fitted = Fitted(
             model, tuple(classes.tolist()), tuple(class_prior.tolist()), rows.shape[-1], names, settings, rounds
@@ -261,19 +272,36 @@ class Trainable(ABC):
         """(n,) labels: the most probable class of each row. Raises as `predict_proba`."""
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Share of the rows, by weight, whose label `predict` says. Raises as `predict_proba`, and for y as `fit`."""
+        said = self.predict(X)
+        right = said == labels_of(column_of("y", y, said.size))
+        return float(np.average(right, weights=weights_of(sample_weight, said.size)))
+
     # what it answers with
 
     def export(self) -> Served:
-        """What the engine runs: answers as `unrounded_proba` within 1e-6. Raises NotFitted."""
+        """What the engine runs: answers (n, F) float32 as `unrounded_proba` within 1e-6. Raises NotFitted."""
         fitted = self._now()
         return self._export(fitted) if len(fitted.classes) > 1 else _always(fitted)
 
     def save(self, path: str | os.PathLike[str]) -> Self:
-        """One file, written whole or not at all: the library's own, with what `load` needs inside. Raises NotFitted."""
-        data, target = self.to_bytes(), Path(path)
-        part = target.with_name(f"{target.name}.part")
-        part.write_bytes(data)
-        part.replace(target)
+        """One file, written whole or not at all: the library's own, with what `load` needs inside.
+
+        Where the fit saw only one class no library was asked: the file is a line of JSON that only `load` reads. Raises
+        NotFitted, UsageError (`out`) where it can't be written.
+        """
+        data, part = self.to_bytes(), Path(f"{os.fsdecode(path)}.part")
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            raise UsageError(
+                "out", f"{os.fsdecode(path)!r} can't be written: {error.strerror or error}",
+                hint="name a file in a folder that is there",
+            ) from None
         return self
 
     def load(self, path: str | os.PathLike[str]) -> Self:
@@ -296,12 +324,17 @@ class Trainable(ABC):
     def from_bytes(self, data: bytes) -> Self:
         """What `load` reads. Raises ModelRefused (`model_format`, `model_damaged`)."""
         said = _unseal(data)
-        if (said.pop("format"), said.pop("name")) != (FORMAT, self.name):
+        ours = said.keys() == {"format", "name", *_SAVED} and (said["format"], said["name"]) == (FORMAT, self.name)
+        try:
+            fitted = msgspec.convert(said | {"model": None}, Fitted) if ours else None
+        except msgspec.ValidationError:
+            fitted = None
+        if fitted is None:
             raise ModelRefused(
-                "model_format", f"not a {self.name} of format {FORMAT}", hint="load it with the expert that saved it"
+                "model_format", f"not a {self.name} of format {FORMAT}",
+                hint="load it with the expert, and the version of Tocsin, that saved it",
             )
-        said = {field: tuple(value) if isinstance(value, list) else value for field, value in said.items()}
-        self._fitted = Fitted(self._read(data) if len(said["classes"]) > 1 else None, **said)
+        self._fitted = replace(fitted, model=self._read(data)) if len(fitted.classes) > 1 else fitted
         return self
 
     @property
@@ -347,19 +380,18 @@ class Trainable(ABC):
     # parameters
 
     def settings(self, n: int, device: Device) -> dict[str, Any]:
-        """The preset's parameters, overridden by those given, for n rows there. Raises ParameterRefused."""
-        allowed = {
-            "preset": self.preset in self.presets, "class_weight": self.class_weight in ("balanced", None),
-            "idx": self.idx >= 1, "threads": self.threads is None or self.threads >= 1,
+        """The preset's parameters, overridden by those given, for n rows there. Raises ParameterRefused (`parameter`)."""
+        checked("class_weight", self.class_weight, "", ("balanced",), optional=True)
+        preset = self.presets[checked("preset", self.preset, "", tuple(self.presets))]
+        own = {
+            parameter: checked(parameter, getattr(self, parameter), usual, self.limits.get(parameter), optional=True)
+            for parameter, usual in preset.items()
         }
-        for parameter, fine in allowed.items():
-            if not fine:
-                raise ParameterRefused(
-                    "parameter", f"{parameter} {getattr(self, parameter)!r}",
-                    hint=f"preset: {' or '.join(self.presets)}; class_weight: balanced or None; idx, threads: from 1",
-                )
-        own = {parameter: getattr(self, parameter) for parameter in self.presets["lean"]}
-        return self.presets[self.preset] | {parameter: value for parameter, value in own.items() if value is not None}
+        return preset | {parameter: value for parameter, value in own.items() if value is not None}
+
+    def cpu_threads(self) -> int:
+        """Of a fit or an answer. Raises ParameterRefused (`parameter`)."""
+        return int(checked("threads", self.threads, 1, FROM_1, optional=True) or cpu_budget())
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Every parameter as it was given."""
@@ -455,5 +487,8 @@ def _unseal(data: bytes) -> dict[str, Any]:
         )
     if hashlib.sha256(data[: found.start()] + _OPEN.encode() + data[found.end() :]).hexdigest() != found[1].decode():
         raise ModelRefused("model_damaged", "the model was altered after it was saved", hint="fetch it again")
-    said: dict[str, Any] = json.JSONDecoder().raw_decode(data[found.end() :].decode("latin-1"))[0]
+    try:
+        said: dict[str, Any] = json.JSONDecoder().raw_decode(data[found.end() :].decode("latin-1"))[0]
+    except (ValueError, RecursionError):
+        raise ModelRefused("model_damaged", "the model's description can't be read", hint="save the model again") from None
     return said

@@ -19,7 +19,8 @@ from engine.types import F32
 
 from ..export.catboost import export_catboost
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
-from .devices import GPU, Device, Gpus, cpu_budget, cuda_gpus
+from .devices import GPU, Device, Gpus, cuda_gpus
+from .parameters import FROM_0, LIMITS, SEEDS, SHARE, Limits, Span
 from .rows import Rows
 
 _GPU_BORDER_COUNT = 32
@@ -32,6 +33,11 @@ class CatBoostBase(Trainable):
     """Symmetric trees of CatBoost; an expert's own file says which."""
 
     requires = "catboost"
+    limits: ClassVar[Limits] = LIMITS | {
+        "depth": Span(1, 16), "learning_rate": Span(0, above=True), "l2_leaf_reg": FROM_0, "random_strength": FROM_0,
+        "border_count": Span(1, 65_535), "rsm": SHARE, "subsample": SHARE, "random_seed": SEEDS,
+        "bootstrap_type": ("Bayesian", "Bernoulli", "MVS", "No", "Poisson"),
+    }
     cost: ClassVar[float] = 1.5
     search_space: ClassVar[Space] = {
         "rounds": (30, 300, "int"), "depth": (4, 10, "int"), "learning_rate": (0.03, 0.3, "log"),
@@ -60,14 +66,13 @@ class CatBoostBase(Trainable):
             params.pop("rsm")                              # the library can't on a GPU
         elif task.progress is not None:                    # nor call back
             reporting = _Reporting(task.progress, rounds)
-        validation = None if task.validation is None else _pool(library, task.validation, task.names)
-        if validation is not None:
+        if task.validation is not None:
             params |= {"od_type": "Iter", "od_wait": patience, "use_best_model": True}
         model = library.CatBoost(params)
         try:
-            model.fit(
-                _pool(library, task.train, task.names), eval_set=validation, callbacks=[reporting] if reporting else None
-            )
+            train = _pool(library, task.train, task.names)
+            validation = None if task.validation is None else _pool(library, task.validation, task.names)
+            model.fit(train, eval_set=validation, callbacks=[reporting] if reporting else None)
         except library.CatBoostError as error:
             raise self.fit_failed(error) from None
         if reporting is not None and reporting.failure is not None:
@@ -81,7 +86,7 @@ class CatBoostBase(Trainable):
 
     def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
         return np.asarray(fitted.model.booster.predict(
-            X, prediction_type="Probability", thread_count=self.threads or cpu_budget()
+            X, prediction_type="Probability", thread_count=self.cpu_threads()
         ))
 
     def _export(self, fitted: Fitted) -> Forest:

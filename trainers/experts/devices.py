@@ -9,14 +9,11 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import NamedTuple
 
-from engine.errors import DeviceMissing, UsageError
+from engine.errors import DeviceMissing
+
+from .parameters import FROM_1, ParameterRefused, checked
 
 log = logging.getLogger(__name__)
-
-
-class ParameterRefused(UsageError, ValueError):
-    """A parameter the expert doesn't have, or a value it can't take."""
-
 
 CPU, GPU = "cpu", "gpu"
 
@@ -37,19 +34,24 @@ class Gpus(NamedTuple):
 
 
 def assigned_gpu(idx: int, count: int) -> int:
-    """GPU of the expert with this idx (from 1) among `count` GPUs."""
-    return (idx - 1) % count
+    """GPU of the expert with this idx (from 1) among `count` GPUs. Raises ParameterRefused (`parameter`)."""
+    return int((checked("idx", idx, 1, FROM_1) - 1) % checked("count", count, 1, FROM_1))
 
 
 def choose_device(
-    device: str, idx: int, gpu_only: bool, gpus: Callable[[], Gpus], environ: Mapping[str, str] = os.environ
+    device: str | None, idx: int, gpu_only: bool, gpus: Callable[[], Gpus], environ: Mapping[str, str] | None = None
 ) -> Device:
     """The device of an expert: the argument, else $TOCSIN_DEVICE, else `auto`.
 
-    device: `auto` (a GPU if there is one, else the CPU, said once in the log), `cpu`, `gpu` (the one assigned to
-    idx), `cuda:3` (GPU 3). gpus: asked only where a GPU may be used. Raises DeviceMissing (`gpu_missing`) where a
-    GPU is demanded and isn't there, ParameterRefused (`device`).
+    device: `auto` or None (a GPU if there is one, else the CPU, said once in the log), `cpu`, `gpu` (the one assigned to
+    idx), `cuda:3` (GPU 3). gpus: asked only where a GPU may be used; `cuda_gpus` for one. environ: the process's by
+    default. Raises DeviceMissing (`gpu_missing`) where a GPU is demanded and isn't there, ParameterRefused (`device`,
+    `parameter`).
     """
+    checked("idx", idx, 1, FROM_1)
+    checked("gpu_only", gpu_only, False)
+    if not callable(gpus):
+        raise ParameterRefused("parameter", f"gpus {gpus!r}", hint="gpus is a function that finds them, such as cuda_gpus")
     wanted = _wanted(device, gpu_only, environ)
     kind, _, number = wanted.partition(":")
     known = number.isdecimal() or wanted == kind if kind in (GPU, "cuda") else wanted in ("auto", CPU)
@@ -68,7 +70,7 @@ def choose_device(
 
 
 def left_for_cpu(
-    device: str, gpu_only: bool, why: str, hint: str, environ: Mapping[str, str] = os.environ
+    device: str | None, gpu_only: bool, why: str, hint: str, environ: Mapping[str, str] | None = None
 ) -> Device:
     """The CPU, said once for each reason, where no GPU was demanded. Raises DeviceMissing (`gpu_missing`) where one was."""
     if gpu_only or _wanted(device, gpu_only, environ) != "auto":
@@ -77,10 +79,13 @@ def left_for_cpu(
     return Device(CPU)
 
 
-def _wanted(device: str, gpu_only: bool, environ: Mapping[str, str]) -> str:
-    """The argument, else the environment; an argument `gpu_only` outranks an environment's cpu."""
-    named = environ.get("TOCSIN_DEVICE", "auto") if device == "auto" else device
-    return "auto" if device == "auto" and named == CPU and gpu_only else named
+def _wanted(device: str | None, gpu_only: bool, environ: Mapping[str, str] | None) -> str:
+    """The argument, else the environment, where empty is unset; an argument `gpu_only` outranks an environment's cpu."""
+    checked("device", device, "auto", optional=True)
+    if device not in (None, "auto"):
+        return str(device)
+    named = (os.environ if environ is None else environ).get("TOCSIN_DEVICE") or "auto"
+    return "auto" if named == CPU and gpu_only else named
 
 
 @cache

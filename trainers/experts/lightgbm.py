@@ -21,7 +21,8 @@ from engine.types import F32
 
 from ..export.lightgbm import export_lightgbm
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
-from .devices import GPU, Device, Gpus, cpu_budget
+from .devices import GPU, Device, Gpus
+from .parameters import FROM_0, LIMITS, SEEDS, SHARE, Limits, Span
 from .rows import (
     Rows,
     remap_labels_to_contiguous,
@@ -69,7 +70,10 @@ class LightGBMExpert(Trainable):
             "linear_tree": False, "seed": 42,
         },
     }
-
+    limits: ClassVar[Limits] = LIMITS | {
+        "num_leaves": Span(2, 131_072), "learning_rate": Span(0, above=True), "min_data_in_leaf": FROM_0,
+        "feature_fraction": SHARE, "bagging_fraction": SHARE, "max_bin": Span(2, 65_535), "path_smooth": FROM_0, "seed": SEEDS,
+    }
     search_space: ClassVar[Space] = {
         "rounds": (20, 200, "int"), "num_leaves": (8, 64, "int"), "learning_rate": (0.02, 0.2, "log"),
         "min_data_in_leaf": (20, 1000, "int"), "feature_fraction": (0.2, 1.0, "linear"),
@@ -116,7 +120,7 @@ class LightGBMExpert(Trainable):
         return model, int(model.booster.current_iteration())
 
     def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
-        return np.asarray(fitted.model.booster.predict(X, num_threads=self.threads or cpu_budget()))
+        return np.asarray(fitted.model.booster.predict(X, num_threads=self.cpu_threads()))
 
     def _export(self, fitted: Fitted) -> Forest:
         return export_lightgbm(fitted.model.text, fitted.n_features, fitted.classes)

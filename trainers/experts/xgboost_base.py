@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,17 @@ from engine.types import F32, F64
 from ..export.unrounded import unrounded
 from ..export.xgboost import export_xgboost
 from .base import Fitted, Progress, Space, Task, Trainable, plain_names
-from .devices import CPU, GPU, Device, Gpus, cpu_budget, cuda_gpus, left_for_cpu
+from .devices import CPU, GPU, Device, Gpus, cuda_gpus, left_for_cpu
+from .parameters import FROM_0, LIMITS, SEEDS, SHARE, Limits, Span
 from .rows import Rows
 
 ROWS_FOR_WHOLE_WEIGHT = 25_000
 """With fewer rows the lean presets ask for less in a leaf."""
+
+BOOST_LIMITS: Limits = LIMITS | {
+    "max_depth": FROM_0, "learning_rate": Span(0, above=True), "subsample": SHARE, "colsample_bytree": SHARE,
+    "min_child_weight": FROM_0, "max_bin": Span(2, 65_535), "seed": SEEDS,
+}
 
 TREE_SPACE: Space = {
     "max_depth": (3, 8, "int"), "learning_rate": (0.03, 0.3, "log"), "subsample": (0.3, 1.0, "linear"),
@@ -39,6 +45,7 @@ class XGBoostBase(Trainable):
     """Boosted trees of XGBoost; an expert's own file says which, and may say how they are grown (`_grow`)."""
 
     requires = "xgboost"
+    limits: ClassVar[Limits] = BOOST_LIMITS
 
     def settings(self, n: int, device: Device) -> dict[str, Any]:
         settings = super().settings(n, device)
@@ -84,7 +91,7 @@ class XGBoostBase(Trainable):
         booster = grown.booster[: grown.rounds]
         booster.set_attr(best_iteration=None, best_score=None)
         raw = bytes(booster.save_raw("ubj")) if grown.tree_weight is None else folded(booster, grown.tree_weight)
-        model = Model.of(raw, self.threads)
+        model = Model.of(raw, self.cpu_threads())
         return model, int(model.booster.num_boosted_rounds())
 
     def _answer(self, fitted: Fitted, X: F32) -> NDArray[Any]:
@@ -101,7 +108,7 @@ class XGBoostBase(Trainable):
         return model.with_attribute(description)
 
     def _read(self, data: bytes) -> Model:
-        booster = Model.of(data, self.threads).booster
+        booster = Model.of(data, self.cpu_threads()).booster
         booster.set_attr(**{_ATTRIBUTE: None})
         return Model(booster, bytes(booster.save_raw("ubj")))
 
@@ -124,9 +131,9 @@ class Model(NamedTuple):
     raw: bytes
 
     @classmethod
-    def of(cls, raw: bytes, threads: int | None) -> Model:
+    def of(cls, raw: bytes, threads: int) -> Model:
         """What answers is always read from the bytes and on the CPU, so that saving and loading can't change a bit."""
-        booster = XGBoostBase.library().Booster({"nthread": threads or cpu_budget(), "device": "cpu"})
+        booster = XGBoostBase.library().Booster({"nthread": threads, "device": "cpu"})
         booster.load_model(bytearray(raw))
         return cls(booster, raw)
 

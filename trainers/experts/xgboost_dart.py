@@ -24,8 +24,8 @@ import numpy as np
 from engine.types import F32, F64, I64
 
 from .base import Space, Task
-from .devices import ParameterRefused
-from .xgboost_base import TREE_SPACE, Grown, XGBoostBase
+from .parameters import Limits, Span
+from .xgboost_base import BOOST_LIMITS, TREE_SPACE, Grown, XGBoostBase
 
 
 class XGBoostDartExpert(XGBoostBase):
@@ -52,6 +52,9 @@ class XGBoostDartExpert(XGBoostBase):
             "booster": "cached", "seed": 42,
         },
     }
+    limits: ClassVar[Limits] = BOOST_LIMITS | {
+        "rate_drop": Span(0, 1), "skip_drop": Span(0, 1), "booster": ("cached", "library"),
+    }
     search_space: ClassVar[Space] = TREE_SPACE | {
         "rounds": (20, 200, "int"), "rate_drop": (0.02, 0.3, "log"), "skip_drop": (0.2, 0.8, "linear"),
     }
@@ -64,8 +67,6 @@ class XGBoostDartExpert(XGBoostBase):
             grown = super()._grow(dart, rounds, patience, train, validation, task)
             kept = json.loads(bytes(grown.booster[: grown.rounds].save_raw("json")))
             return grown._replace(tree_weight=np.array(kept["learner"]["gradient_booster"]["weight_drop"]))
-        if booster != "cached":
-            raise ParameterRefused("parameter", f"booster {booster!r}", hint="booster: cached or library")
         return self._cached(params, rounds, patience, train, validation, task, rate, skip)
 
     def _cached(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from .base import Space
-from .xgboost_base import TREE_SPACE, XGBoostBase
+from .parameters import FROM_1, SHARE, Limits
+from .xgboost_base import BOOST_LIMITS, TREE_SPACE, XGBoostBase
 
 
 class XGBoostForestExpert(XGBoostBase):
@@ -31,6 +32,7 @@ class XGBoostForestExpert(XGBoostBase):
             "seed": 42,
         },
     }
+    limits: ClassVar[Limits] = BOOST_LIMITS | {"num_parallel_tree": FROM_1, "colsample_bynode": SHARE}
     search_space: ClassVar[Space] = TREE_SPACE | {
         "rounds": (5, 50, "int"), "num_parallel_tree": (2, 8, "int"), "colsample_bynode": (0.2, 1.0, "linear"),
     }

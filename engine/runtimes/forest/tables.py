@@ -256,14 +256,13 @@ def _sections(
             yield tables.symmetric(trees[deepest == depth])
         return
     size, depth = shape.size[trees], shape.depth[trees]
-    kind = np.select(
-        [size <= _CHEAP, depth <= TOP, size < _STRIDES[-1], depth <= TOP + BELOW], [MARKED, FLAT, MARKED, FULL], DEEP
-    )
-    for one, make in ((FLAT, tables.flat), (DEEP, tables.deep)):
+    kind = np.select([size <= _CHEAP, depth <= TOP, size < _STRIDES[-1]], [MARKED, FLAT, MARKED], DEEP)
+    could_be_full = (size >= EXITS) & (depth > TOP) & (depth <= TOP + BELOW)
+    if (could_be_full & (kind == DEEP)).any():             # the others would fill groups of their own less
+        kind[could_be_full] = FULL
+    for one, make in ((FLAT, tables.flat), (FULL, tables.full), (DEEP, tables.deep)):
         if (kind == one).any():
             yield make(trees[kind == one])
-    for levels in np.unique(depth[kind == FULL]):
-        yield tables.full(trees[(kind == FULL) & (depth == levels)], int(levels))
     room = np.array(_STRIDES)[np.searchsorted(_STRIDES, size, "right").clip(max=len(_STRIDES) - 1)]
     for stride in np.unique(room[kind == MARKED]):
         yield tables.marked(trees[(kind == MARKED) & (room == stride)], int(stride))
@@ -310,8 +309,9 @@ class _Tables(NamedTuple):
         section, lanes, ways = self._top(FLAT, trees)
         return section._replace(leaves=np.where((lanes >= 0)[:, None, None], self.units[~ways], 0))
 
-    def full(self, trees: I64, levels: int) -> Section:
+    def full(self, trees: I64) -> Section:
         section, lanes, ways = self._top(FULL, trees)
+        levels = int(self.shape.depth[trees].max())
         nodes = np.full((lanes.size, (1 << levels) - EXITS), NEVER << 8, np.uint16)
         leaves = np.zeros((lanes.size, 1 << levels, self.units.shape[1]), np.int32)
         _fill_full(self.forest.left, self.forest.right, self.column, self.number, self.units, lanes, ways, nodes, leaves)

@@ -7,6 +7,7 @@ sums are exact: a row gets the same bits in whatever order its trees are summed,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -485,15 +486,21 @@ class Vectors:
         """wide: with AVX-512 VBMI."""
         self._held: list[NDArray[Any]] = []
         known = plan.found
-        tables = [(self._at(bins.table()), bins.features.size, self._at(bins.features)) for bins in plan.bins]
-        sections = [self._section(section, known.index(section.forest)) for section in plan.sections]
-        base = np.array([forests[place].base for place in known])
-        quanta = np.array([forests[place].quantum for place in known])
-        self._plan = self._at(np.array([
-            len(tables), len(sections), len(known), self._at(np.array(tables, np.int64)), self._at(np.array(sections, np.int64)),
-            self._at(base), self._at(quanta), self._at(np.array(known, np.int64)),
-            self._at(np.array([forests[place].value.shape[1] == K for place in known], np.int64)),
-        ], np.int64))
+        addresses = iter(self._side_by_side([
+            *(array for bins in plan.bins for array in (bins.table(), bins.features)),
+            *(array for section in plan.sections for array in _arrays(section)),
+        ]))
+        tables = [(next(addresses), bins.features.size, next(addresses)) for bins in plan.bins]
+        sections = [
+            (*_sizes(section, known.index(section.forest)), *islice(addresses, len(_arrays(section))))
+            for section in plan.sections
+        ]
+        words = self._side_by_side([
+            np.array(tables, np.int64), np.array(sections, np.int64), np.array([forests[place].base for place in known]),
+            np.array([forests[place].quantum for place in known]), np.array(known, np.int64),
+            np.array([forests[place].value.shape[1] == K for place in known], np.int64),
+        ])
+        self._plan, = self._side_by_side([np.array([len(tables), len(sections), len(known), *words], np.int64)])
         self._quick = _QUICK_NS // max(1, _TREE_NS * sum(int(section.counts.sum()) for section in plan.sections))
         broad = any(bins.features.size > HALF for bins in plan.bins)
         function = _answer_narrow if not wide else _answer_broad if broad else _answer_wide
@@ -508,21 +515,30 @@ class Vectors:
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self._held)
 
-    def _section(self, section: Section, forest: int) -> list[int]:
-        groups, depth, _ = section.columns.shape
-        _, stride, width = section.leaves.shape
-        return [
-            forest, section.kind, section.bins, groups, width, stride, depth,
-            *(self._at(array) for array in (
-                section.columns, section.numbers, section.marks, section.rights, section.leaves, section.counts,
-                section.classes, section.steps, section.nodes, section.values, section.base,
-            )),
-        ]
-
-    def _at(self, array: NDArray[Any]) -> int:
-        """Where a copy lies that a register's width divides, kept as long as this."""
-        space = np.empty(array.nbytes + _LINE, np.uint8)
-        first = -space.ctypes.data % _LINE
-        space[first : first + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    def _side_by_side(self, arrays: Sequence[NDArray[Any]]) -> list[int]:
+        """Where copies lie, kept as long as this: each where a register's width divides, all in one piece, which the system
+        maps in large pages. Trees are met at random; in small pages a walk would wait for addresses too."""
+        space = np.empty(sum(-(-array.nbytes // _LINE) * _LINE for array in arrays) + _LINE, np.uint8)
         self._held.append(space)
-        return space.ctypes.data + first
+        at = -space.ctypes.data % _LINE
+        found = []
+        for array in arrays:
+            space[at : at + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            found.append(space.ctypes.data + at)
+            at += -(-array.nbytes // _LINE) * _LINE
+        return found
+
+
+def _sizes(section: Section, forest: int) -> tuple[int, ...]:
+    """The words of a section before its addresses."""
+    groups, depth, _ = section.columns.shape
+    _, stride, width = section.leaves.shape
+    return forest, section.kind, section.bins, groups, width, stride, depth
+
+
+def _arrays(section: Section) -> tuple[NDArray[Any], ...]:
+    """What those point to."""
+    return (
+        section.columns, section.numbers, section.marks, section.rights, section.leaves, section.counts, section.classes,
+        section.steps, section.nodes, section.values, section.base,
+    )

@@ -266,16 +266,16 @@ def mark_trees(
 
 @intrinsic  # type: ignore[untyped-decorator]
 def mark_rows(
-    typing_context: Any, bins: Any, columns: Any, numbers: Any, marks: Any, count: Any, out: Any, other: Any
+    typing_context: Any, bins: Any, columns: Any, numbers: Any, marks: Any, apart: Any, count: Any, out: Any, other: Any
 ) -> Any:
-    """The leaves of 128 rows in two trees of `count` splits, of which neither waits for the other: bins (columns, 128) bytes,
-    their lanes, side by side, of what `mark_trees` reads -> out, other (128,) bytes."""
+    """The leaves of 128 rows in two trees of `count` splits, of which neither waits for the other: bins (columns, 128) bytes;
+    columns, numbers, marks (count,) bytes of the one tree, and `apart` behind them of the other -> out, other (128,) bytes."""
     def generate(builder: Any, values: Sequence[Any]) -> None:
-        bins, columns, numbers, marks, count, *outs = values
+        bins, columns, numbers, marks, apart, count, *outs = values
 
-        def speaker(tree: int) -> Callable[[Any], tuple[Any, Any]]:
+        def speaker(first: Any) -> Callable[[Any], tuple[Any, Any]]:
             def speak(split: Any) -> tuple[Any, Any]:
-                at = builder.add(builder.mul(split, ir.Constant(_I64, TREES)), ir.Constant(_I64, tree))
+                at = builder.add(first, split)
                 column = builder.zext(_load(builder, builder.add(columns, at), _I8), _I64)
                 row = builder.add(bins, builder.mul(column, ir.Constant(_I64, ROWS)))
                 goes = _right_of_rows(builder, row, _load(builder, builder.add(numbers, at), _I8))
@@ -283,9 +283,9 @@ def mark_rows(
 
             return speak
 
-        _mark(builder, ROWS, count, [speaker(tree) for tree in range(len(outs))], outs)
+        _mark(builder, ROWS, count, [speaker(ir.Constant(_I64, 0)), speaker(apart)], outs)
 
-    return _nothing(7, generate)
+    return _nothing(8, generate)
 
 
 # ---- 128 rows, one tree
@@ -298,10 +298,7 @@ def _right_of_rows(builder: Any, bins: Any, number: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def top_of_rows(typing_context: Any, bins: Any, columns: Any, numbers: Any, out: Any) -> Any:
-    """The way of 128 rows out of a tree's top levels: bins (columns, 128) bytes -> out (128,) bytes.
-
-    columns, numbers: of the tree's lane in the table of `top_of_trees`, so 64 bytes from split to split.
-    """
+    """The ways of 128 rows out of a tree's top levels: bins (columns, 128), columns, numbers (EXITS,) bytes -> out (128,)."""
     def generate(builder: Any, values: Sequence[Any]) -> None:
         bins, columns, numbers, out = values
 
@@ -309,8 +306,8 @@ def top_of_rows(typing_context: Any, bins: Any, columns: Any, numbers: Any, out:
             if level == TOP:
                 return _all(_I8, ROWS, split - EXITS)
             left, right = leave(2 * split, level + 1), leave(2 * split + 1, level + 1)
-            column = builder.zext(_load(builder, _behind(builder, columns, TREES * split), _I8), _I64)
-            number = _load(builder, _behind(builder, numbers, TREES * split), _I8)
+            column = builder.zext(_load(builder, _behind(builder, columns, split), _I8), _I64)
+            number = _load(builder, _behind(builder, numbers, split), _I8)
             at = builder.add(bins, builder.mul(column, ir.Constant(_I64, ROWS)))
             return builder.select(_right_of_rows(builder, at, number), right, left)
 

@@ -63,6 +63,9 @@ _COLUMNS = 2 * MOST_FEATURES
 _FEW = 40
 """Rows that are quicker answered one after the other, 64 trees at a time."""
 
+_BLOCKS = 8
+"""Of 128 rows, that are answered together."""
+
 _FEW_ONE_BY_ONE = 8
 """The same, tree after tree."""
 
@@ -81,10 +84,10 @@ _TABLE, _FEATURES, _FEATURE = range(3)
 _TABLE_WORDS = 3
 (
     _FOREST, _KIND, _BINS, _GROUPS, _WIDTH, _STRIDE, _DEPTH, _COLUMN, _NUMBER, _MARKS, _RIGHTS, _LEAVES, _COUNTS, _CLASSES,
-    _STEPS, _NODES, _VALUES, _BASE,
-) = range(18)
-"""Words of a section."""
-_SECTION_WORDS = 18
+    _STEPS, _NODES, _VALUES, _BASE, _COLUMN_BY_TREE, _NUMBER_BY_TREE, _MARKS_BY_TREE,
+) = range(21)
+"""Words of a section. By tree: (64 · groups, n) instead of (groups, n, 64): whoever goes through a tree alone reads few lines."""
+_SECTION_WORDS = 21
 
 _TABLES, _SECTIONS, _FORESTS = range(3)
 """Words of a plan: how many; then where they lie, and of each forest its base, its quantum, its place among those asked, and
@@ -279,15 +282,14 @@ def _few_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, 
 @subkernel
 def _ways_of_rows(section: Any, tree: int, bins: int, way: int) -> None:
     """The ways of 128 rows through a tree, (2, 128) bytes, low and high."""
-    kind, group, lane = section[_KIND], tree // TREES, tree % TREES
-    table, steps = group * section[_DEPTH] * TREES + lane, places_at(section[_STEPS])[group]
-    columns, numbers = section[_COLUMN] + table, section[_NUMBER] + table
-    if kind == SYMMETRIC:
+    table, steps = tree * section[_DEPTH], places_at(section[_STEPS])[tree // TREES]
+    columns, numbers = section[_COLUMN_BY_TREE] + table, section[_NUMBER_BY_TREE] + table
+    if section[_KIND] == SYMMETRIC:
         cleared = places_at(way)
         for k in range(2 * ROWS // 8):
             cleared[k] = 0
         for level in range(steps):
-            column, number = np.int64(bytes_at(columns)[level * TREES]), np.int64(bytes_at(numbers)[level * TREES])
+            column, number = np.int64(bytes_at(columns)[level]), np.int64(bytes_at(numbers)[level])
             level_of_rows(bins + column * ROWS, number, 1 << (level & 7), way + (level >> 3) * ROWS)
     else:
         top_of_rows(bins, columns, numbers, way)
@@ -384,9 +386,9 @@ def _add_tree(section: Any, tree: int, rows: int, bins: int, way: int, places: i
 @subkernel
 def _ways_of_rows_in_two(section: Any, tree: int, bins: int, way: int, other: int) -> None:
     if section[_KIND] == MARKED:
-        table = tree // TREES * section[_DEPTH] * TREES + tree % TREES
-        mark_rows(bins, section[_COLUMN] + table, section[_NUMBER] + table, section[_MARKS] + table,
-                  places_at(section[_STEPS])[tree // TREES], way, other)
+        table = tree * section[_DEPTH]
+        mark_rows(bins, section[_COLUMN_BY_TREE] + table, section[_NUMBER_BY_TREE] + table, section[_MARKS_BY_TREE] + table,
+                  section[_DEPTH], places_at(section[_STEPS])[tree // TREES], way, other)
     else:
         _ways_of_rows(section, tree, bins, way)
         _ways_of_rows(section, tree + 1, bins, other)
@@ -415,39 +417,52 @@ def _add_two_trees(section: Any, tree: int, rows: int, bins: int, way: int, sums
 
 
 @subkernel
+def _add_group_of_rows(
+    section: Any, group: int, rows: int, bins: int, way: int, places: int, sums: int, registers: Any
+) -> None:
+    """Add what a group's trees say of up to 128 rows to their sums."""
+    in_pairs = section[_KIND] == MARKED or (
+        section[_KIND] in (FLAT, SYMMETRIC) and section[_WIDTH] == 4 and section[_STRIDE] <= 256
+    )
+    tree, end = group * TREES, group * TREES + places_at(section[_COUNTS])[group]
+    while tree < end:
+        if in_pairs:
+            _add_two_trees(section, tree, rows, bins, way, sums, registers)
+            tree += 2
+        else:
+            _add_tree(section, tree, rows, bins, way, places, sums, registers)
+            tree += 1
+
+
+@subkernel
 def _many_rows(rows: int, n: int, width: int, plan: Any, out: int, forests: int, registers: Any) -> None:
-    known = plan[_FORESTS]
-    bins, sums = np.empty(_COLUMNS * ROWS, np.uint8), np.empty(known * 4 * ROWS, np.int64)
+    """64 trees' tables are read once for several blocks of 128 rows: all together they are larger than a near cache."""
+    known, most = plan[_FORESTS], min(_BLOCKS, (n + ROWS - 1) // ROWS)
+    bins, sums = np.empty(most * _COLUMNS * ROWS, np.uint8), np.empty(most * known * 4 * ROWS, np.int64)
     space = np.empty((4 + 8) * ROWS + 8 * K, np.uint8)
-    here, way, places = bins.ctypes.data, space.ctypes.data, space.ctypes.data + 4 * ROWS
-    margins = doubles_at(space.ctypes.data + 12 * ROWS)
-    for first in range(0, n, ROWS):
-        count = min(ROWS, n - first)
+    way, places, margins = space.ctypes.data, space.ctypes.data + 4 * ROWS, doubles_at(space.ctypes.data + 12 * ROWS)
+    for first in range(0, n, most * ROWS):
+        count = min(most * ROWS, n - first)
         sums[:] = 0
         for t in range(plan[_TABLES]):
             table = places_at(plan[_AT_TABLES] + t * _TABLE_WORDS * 8)
             for i in range(count):
-                _bins_of_row(table, singles_at(rows + (first + i) * width * 4), here + i, ROWS)
+                to = bins.ctypes.data + i // ROWS * _COLUMNS * ROWS + i % ROWS
+                _bins_of_row(table, singles_at(rows + (first + i) * width * 4), to, ROWS)
             for s in range(plan[_SECTIONS]):
                 section = places_at(plan[_AT_SECTIONS] + s * _SECTION_WORDS * 8)
                 if section[_BINS] == t:
-                    to = sums.ctypes.data + section[_FOREST] * ROWS * 32
-                    in_pairs = section[_KIND] == MARKED or (
-                        section[_KIND] in (FLAT, SYMMETRIC) and section[_WIDTH] == 4 and section[_STRIDE] <= 256
-                    )
                     for group in range(section[_GROUPS]):
-                        tree, end = group * TREES, group * TREES + places_at(section[_COUNTS])[group]
-                        while tree < end:
-                            if in_pairs:
-                                _add_two_trees(section, tree, count, here, way, to, registers)
-                                tree += 2
-                            else:
-                                _add_tree(section, tree, count, here, way, places, to, registers)
-                                tree += 1
+                        for block in range((count + ROWS - 1) // ROWS):
+                            _add_group_of_rows(
+                                section, group, min(ROWS, count - block * ROWS), bins.ctypes.data + block * _COLUMNS * ROWS,
+                                way, places, sums.ctypes.data + (block * known + section[_FOREST]) * ROWS * 32, registers,
+                            )
         for e in range(known):
             apart, next_row = (1, 4) if places_at(plan[_AT_VECTORS])[e] else (ROWS, 1)
             for i in range(count):
-                _answer(plan, places_at(sums.ctypes.data + (e * 4 * ROWS + i * next_row) * 8), e, apart, margins,
+                said = ((i // ROWS * known + e) * 4 * ROWS + i % ROWS * next_row) * 8
+                _answer(plan, places_at(sums.ctypes.data + said), e, apart, margins,
                         singles_at(out + ((first + i) * forests + places_at(plan[_AT_PLACES])[e]) * K * 4))
 
 
@@ -538,7 +553,9 @@ def _sizes(section: Section, forest: int) -> tuple[int, ...]:
 
 def _arrays(section: Section) -> tuple[NDArray[Any], ...]:
     """What those point to."""
+    depth = section.columns.shape[1]
     return (
         section.columns, section.numbers, section.marks, section.rights, section.leaves, section.counts, section.classes,
         section.steps, section.nodes, section.values, section.base,
+        *(table.reshape(-1, depth, TREES).transpose(0, 2, 1) for table in (section.columns, section.numbers, section.marks)),
     )

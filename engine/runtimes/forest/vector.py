@@ -63,11 +63,11 @@ _COLUMNS = 2 * MOST_FEATURES
 _FEW = 40
 """Rows that are quicker answered one after the other, 64 trees at a time."""
 
-_BLOCKS = 8
-"""Of 128 rows, that are answered together."""
-
 _FEW_ONE_BY_ONE = 8
 """The same, tree after tree."""
+
+_BLOCKS = 8
+"""Of 128 rows, that are answered together."""
 
 _QUICK_NS = 100_000
 """A call that takes less keeps the interpreter's lock: giving it away costs a whole switch interval where somebody waits."""

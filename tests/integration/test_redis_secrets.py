@@ -133,9 +133,12 @@ def test_no_service_shows_it_to_monitors_logs_or_ps(locked: Server, tmp_path: Pa
         )
     try:
         until(lambda: "ready: " in log.read_text() or process.poll() is not None)
-        family = (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True))
+        first = psutil.Process(process.pid)
+        if service == "trainer":
+            until(lambda: first.children())  # the recorder is started after "ready"
+        family = (first, *first.children(recursive=True))
         commands = [" ".join(one.cmdline()) for one in family]
-        listening = (one for one in family[0].net_connections("inet") if one.status == psutil.CONN_LISTEN)
+        listening = (one for one in first.net_connections("inet") if one.status == psutil.CONN_LISTEN)
         ports = {one.laddr.port for one in listening}
         pages = [page(port, name) for port in ports for name in ("healthz", "readyz", "metrics")]
     finally:
